@@ -1,0 +1,82 @@
+//! What the processor can do better than plain Rust says: the only unsafe code of the crate. Every function has a
+//! portable arm, held equal by the tests.
+#![cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
+
+/// Bytes that `lanes_equal` compares.
+pub(crate) const LANES: usize = 12;
+
+/// A set of lanes, one bit each, lowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lanes(u32);
+
+impl Iterator for Lanes {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let lane = (self.0 != 0).then(|| self.0.trailing_zeros() as usize);
+        self.0 &= self.0.wrapping_sub(1);
+        lane
+    }
+}
+
+/// The lanes among the first `LANES` bytes that equal `wanted`.
+#[inline(always)]
+pub(crate) fn lanes_equal(bytes: &[u8; 16], wanted: u8) -> Lanes {
+    #[cfg(target_arch = "x86_64")]
+    let lanes = lanes_equal_sse2(bytes, wanted);
+    #[cfg(not(target_arch = "x86_64"))]
+    let lanes = lanes_equal_portable(bytes, wanted);
+    lanes
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn lanes_equal_sse2(bytes: &[u8; 16], wanted: u8) -> Lanes {
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
+    // SAFETY: SSE2 is part of x86_64. The load reads 16 bytes of any alignment, which the reference to 16 bytes
+    // guarantees to be there.
+    let equal = unsafe {
+        let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(wanted.cast_signed())))
+    };
+    Lanes(equal.cast_unsigned() & ((1 << LANES) - 1))
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+#[inline(always)]
+fn lanes_equal_portable(bytes: &[u8; 16], wanted: u8) -> Lanes {
+    let lanes = bytes.iter().take(LANES).enumerate();
+    Lanes(lanes.fold(0, |equal, (lane, byte)| equal | u32::from(*byte == wanted) << lane))
+}
+
+/// Starts to load the cache line at which `line` begins. Changes nothing but time.
+#[inline(always)]
+pub(crate) fn prefetch<T>(line: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of x86_64. A prefetch reads nothing that a program can see and faults on no address; this
+        // one comes from a live reference besides.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn both_arms_find_the_lanes_that_are_equal(any: [u8; 16], few in proptest::array::uniform16(0u8..3), wanted: u8) {
+            for (bytes, wanted) in [(&any, wanted), (&few, wanted % 3)] {
+                let expected: Vec<usize> = (0..LANES).filter(|lane| bytes[*lane] == wanted).collect();
+                prop_assert_eq!(lanes_equal(bytes, wanted).collect::<Vec<_>>(), expected.clone());
+                prop_assert_eq!(lanes_equal_portable(bytes, wanted).collect::<Vec<_>>(), expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Finds the slot number of a key. The index holds no keys: they live in the wheel, and it points there.
+//!
+//! It is split into partitions of a few thousand keys, each a table that grows alone, so that no call moves more keys
+//! than one partition holds.
+
+mod bucket;
+mod partition;
+
+use crate::Fingerprint;
+use bucket::Bucket;
+use partition::Partition;
+
+use super::pool::Pool;
+
+/// Keys that a partition holds when the cache is full, on average.
+const PARTITION_KEYS: usize = 8192;
+const PARTITIONS_MAX: usize = 1 << 16;
+
+/// Spreads fingerprints that callers made (`Fingerprint::from_u128`: counters, UUIDs with fixed bits) evenly, in a way
+/// that nobody outside can predict.
+#[derive(Clone, Copy)]
+pub(crate) struct IndexHasher {
+    keys: [u64; 2],
+}
+
+impl IndexHasher {
+    /// `random`: 128 bits that nobody outside knows.
+    pub(crate) fn new(random: Fingerprint) -> Self {
+        Self { keys: random.0 }
+    }
+
+    /// Multiplies the keyed halves and folds the product.
+    #[inline(always)]
+    pub(crate) fn hash(self, key: Fingerprint) -> IndexHash {
+        let product = u128::from(key.0[0] ^ self.keys[0]) * u128::from(key.0[1] ^ self.keys[1]);
+        IndexHash(product as u64 ^ (product >> 64) as u64)
+    }
+}
+
+/// The bits by which a key is placed. No two choices share one:
+///
+/// ```text
+/// bit   63 .. 54   47 .. 32    31 .. 8   7 .. 0
+///       shard      partition   bucket    tag (0 becomes 1: 0 marks a free lane)
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IndexHash(u64);
+
+impl IndexHash {
+    #[inline(always)]
+    fn tag(self) -> u8 {
+        (self.0 as u8).max(1)
+    }
+
+    /// Multiply-shift (Lemire, "Fast random integer generation in an interval", 2019), so that a table may have any
+    /// size.
+    #[inline(always)]
+    fn bucket(self, buckets: usize) -> usize {
+        ((u64::from(self.0 as u32 >> 8) * buckets as u64) >> 24) as usize
+    }
+
+    #[inline(always)]
+    fn partition(self, partitions: usize) -> usize {
+        (self.0 >> 32) as usize & (partitions - 1)
+    }
+
+    #[inline(always)]
+    pub(crate) fn shard(self, shards: usize) -> usize {
+        (self.0 >> 54) as usize & (shards - 1)
+    }
+
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+pub(crate) struct Index {
+    /// A power of two.
+    partitions: Box<[Partition]>,
+    hasher: IndexHasher,
+    keys: usize,
+    buckets: usize,
+}
+
+impl Index {
+    pub(crate) fn new(keys_max: usize, hasher: IndexHasher) -> Self {
+        let partitions = keys_max.div_ceil(PARTITION_KEYS).next_power_of_two().min(PARTITIONS_MAX);
+        Self { partitions: (0..partitions).map(|_| Partition::default()).collect(), hasher, keys: 0, buckets: 0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn hash(&self, key: Fingerprint) -> IndexHash {
+        self.hasher.hash(key)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.keys
+    }
+
+    #[inline(always)]
+    pub(crate) fn find(&self, hash: IndexHash, key: Fingerprint, pool: &Pool) -> Option<u32> {
+        self.partition(hash).find(hash, key, pool)
+    }
+
+    /// A slot number that may be the key's: the one to fetch ahead.
+    #[inline(always)]
+    pub(crate) fn candidate(&self, hash: IndexHash) -> Option<u32> {
+        self.partition(hash).candidate(hash)
+    }
+
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, hash: IndexHash) {
+        self.partition(hash).prefetch(hash);
+    }
+
+    /// Adds a key that is not in the index. Grows the key's partition where that is full.
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, hash: IndexHash, slot: u32, pool: &Pool) {
+        let at = hash.partition(self.partitions.len());
+        self.buckets += self.partitions[at].insert(hash, slot, at % 4, pool, self.hasher);
+        self.keys += 1;
+    }
+
+    /// Removes the entry of a slot number; `false` if there is none (the key was forgotten on purpose before).
+    #[inline(always)]
+    pub(crate) fn remove(&mut self, hash: IndexHash, slot: u32) -> bool {
+        let at = hash.partition(self.partitions.len());
+        let removed = self.partitions[at].remove(hash, slot);
+        self.keys -= usize::from(removed);
+        removed
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.partitions.len() * size_of::<Partition>() + self.buckets * size_of::<Bucket>()
+    }
+
+    pub(crate) fn validate(&self, pool: &Pool) {
+        let keys: usize = self.partitions.iter().map(|partition| partition.validate(pool, self.hasher)).sum();
+        assert_eq!(keys, self.keys, "keys of the index");
+    }
+
+    #[inline(always)]
+    fn partition(&self, hash: IndexHash) -> &Partition {
+        &self.partitions[hash.partition(self.partitions.len())]
+    }
+}

@@ -1,0 +1,178 @@
+//! A hash table of slot numbers that grows alone: linear probing over cache-line buckets.
+
+use super::bucket::{Bucket, FREE};
+use super::{IndexHash, IndexHasher};
+use crate::Fingerprint;
+use crate::engine::arch::{LANES, prefetch};
+use crate::engine::pool::Pool;
+
+/// Keys in a bucket, on average, beyond which the table grows: a load of 7/12 = 0.58.
+const KEYS_PER_BUCKET: usize = 7;
+const GROUP: usize = 32;
+
+/// There is always a free lane, since the load is bounded, so every search for one ends.
+#[derive(Default)]
+pub(crate) struct Partition {
+    buckets: Box<[Bucket]>,
+    keys: u32,
+}
+
+impl Partition {
+    #[inline(always)]
+    pub(crate) fn find(&self, hash: IndexHash, key: Fingerprint, pool: &Pool) -> Option<u32> {
+        let mut at = self.home(hash);
+        for _ in 0..self.buckets.len() {
+            let bucket = &self.buckets[at];
+            for lane in bucket.with_tag(hash.tag()) {
+                if pool.key(bucket.slot(lane)) == key {
+                    return Some(bucket.slot(lane));
+                }
+            }
+            if bucket.overflow() == 0 {
+                return None;
+            }
+            at = self.after(at);
+        }
+        None
+    }
+
+    /// The first slot number in the key's home bucket that has its tag.
+    #[inline(always)]
+    pub(crate) fn candidate(&self, hash: IndexHash) -> Option<u32> {
+        let bucket = self.buckets.get(self.home(hash))?;
+        bucket.with_tag(hash.tag()).next().map(|lane| bucket.slot(lane))
+    }
+
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, hash: IndexHash) {
+        if let Some(bucket) = self.buckets.get(self.home(hash)) {
+            prefetch(bucket);
+        }
+    }
+
+    /// Adds a key that is not in the table. Returns by how many buckets the table grew for it.
+    #[inline(always)]
+    pub(crate) fn insert(
+        &mut self,
+        hash: IndexHash,
+        slot: u32,
+        stagger: usize,
+        pool: &Pool,
+        hasher: IndexHasher,
+    ) -> usize {
+        let grown = if self.keys as usize >= self.buckets.len() * KEYS_PER_BUCKET {
+            self.grow(stagger, pool, hasher)
+        } else {
+            0
+        };
+        self.keys += 1;
+        self.place(hash, slot);
+        grown
+    }
+
+    #[inline(always)]
+    fn place(&mut self, hash: IndexHash, slot: u32) {
+        let mut at = self.home(hash);
+        loop {
+            let bucket = &mut self.buckets[at];
+            if let Some(lane) = bucket.with_tag(FREE).next() {
+                bucket.set(lane, hash.tag(), slot);
+                return;
+            }
+            bucket.add_overflow(1);
+            at = self.after(at);
+        }
+    }
+
+    /// Removes the entry of this slot number; `false` if there is none.
+    #[inline(always)]
+    pub(crate) fn remove(&mut self, hash: IndexHash, slot: u32) -> bool {
+        let home = self.home(hash);
+        let mut at = home;
+        for _ in 0..self.buckets.len() {
+            let bucket = &mut self.buckets[at];
+            if let Some(lane) = bucket.with_tag(hash.tag()).find(|lane| bucket.slot(*lane) == slot) {
+                bucket.clear(lane);
+                self.keys -= 1;
+                self.take_back_overflow(home, at);
+                return true;
+            }
+            if bucket.overflow() == 0 {
+                return false;
+            }
+            at = self.after(at);
+        }
+        false
+    }
+
+    #[inline(always)]
+    fn take_back_overflow(&mut self, home: usize, found: usize) {
+        let mut at = home;
+        while at != found {
+            self.buckets[at].add_overflow(-1);
+            at = self.after(at);
+        }
+    }
+
+    /// Grows by a quarter and places every key anew, reading the keys from the pool in groups whose misses overlap.
+    /// `stagger` (0 to 3) makes partitions, which fill alike, grow at different times.
+    #[cold]
+    fn grow(&mut self, stagger: usize, pool: &Pool, hasher: IndexHasher) -> usize {
+        let before = self.buckets.len();
+        let after = match before {
+            0 => 4,
+            1..16 => 16 + stagger,
+            _ => before + before / 4,
+        };
+        let old = std::mem::replace(&mut self.buckets, vec![Bucket::EMPTY; after].into_boxed_slice());
+        let mut group = [0; GROUP];
+        let mut filled = 0;
+        let occupied = old
+            .iter()
+            .flat_map(|bucket| (0..LANES).filter(|lane| bucket.tag(*lane) != FREE).map(|lane| bucket.slot(lane)));
+        for slot in occupied {
+            pool.prefetch_key(slot);
+            group[filled] = slot;
+            filled += 1;
+            if filled == GROUP {
+                group.iter().for_each(|slot| self.place(hasher.hash(pool.key(*slot)), *slot));
+                filled = 0;
+            }
+        }
+        group[..filled].iter().for_each(|slot| self.place(hasher.hash(pool.key(*slot)), *slot));
+        after - before
+    }
+
+    #[inline(always)]
+    fn home(&self, hash: IndexHash) -> usize {
+        hash.bucket(self.buckets.len())
+    }
+
+    #[inline(always)]
+    fn after(&self, at: usize) -> usize {
+        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
+    }
+
+    /// Checks that every entry is found where a search looks for it, and recounts keys and overflow.
+    pub(crate) fn validate(&self, pool: &Pool, hasher: IndexHasher) -> usize {
+        let mut keys = 0;
+        let mut overflow = vec![0; self.buckets.len()];
+        for (found, bucket) in self.buckets.iter().enumerate() {
+            for lane in (0..LANES).filter(|lane| bucket.tag(*lane) != FREE) {
+                let key = pool.key(bucket.slot(lane));
+                let hash = hasher.hash(key);
+                assert_eq!(bucket.tag(lane), hash.tag(), "a tag");
+                assert_eq!(self.find(hash, key, pool), Some(bucket.slot(lane)), "an entry is found");
+                keys += 1;
+                let mut at = self.home(hash);
+                while at != found {
+                    overflow[at] += 1;
+                    at = self.after(at);
+                }
+            }
+        }
+        assert_eq!(overflow, self.buckets.iter().map(Bucket::overflow).collect::<Vec<_>>(), "overflow counts");
+        assert_eq!(keys, self.keys as usize, "keys of a partition");
+        keys
+    }
+}

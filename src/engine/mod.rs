@@ -1,0 +1,332 @@
+//! One shard: index, wheel and claims, and the only way to them.
+//!
+//! Reads no clock, takes no lock, does no I/O: time comes in as an argument, and so does the watermark. Both fronts are
+//! thin layers over this.
+
+mod arch;
+mod claims;
+mod index;
+mod pool;
+
+mod staged;
+mod wheel;
+
+pub(crate) use index::{IndexHash, IndexHasher};
+pub(crate) use staged::GROUP;
+
+use crate::answer::Known;
+use crate::stats::Counts;
+use crate::{Claimed, Fingerprint, Verdict};
+use claims::{ClaimState, Claims};
+use index::Index;
+use pool::{CHUNK_KEYS, Pool};
+use wheel::Wheel;
+
+/// How many chunks of dead keys `advance` reclaims at most: about 2,000 keys, some tens of microseconds.
+const CHUNKS_PER_ADVANCE: usize = 64;
+
+/// What the engine needs to know of a configuration.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) hasher: IndexHasher,
+    /// The most keys that this shard is likely to hold.
+    pub(crate) keys_max: usize,
+    /// `max_retry + max_network` in milliseconds
+    pub(crate) span: u64,
+    /// `max_processing_time` in milliseconds
+    pub(crate) lease: Option<u64>,
+    /// Evict the key that would expire first rather than answer `Full`.
+    pub(crate) evicts: bool,
+}
+
+/// A delivery that found no room: `room` is 0 and nothing may be forgotten. Nothing was counted or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+pub(crate) struct Shard {
+    index: Index,
+    wheel: Wheel,
+    pool: Pool,
+    claims: Claims,
+    watermark: u64,
+    span: u64,
+    evicts: bool,
+    /// How many more keys and claims may be held. The front deals it out.
+    pub(crate) room: usize,
+    /// What calls have paid towards reclaiming dead keys, in keys.
+    credit: u32,
+    counts: Counts,
+}
+
+impl Shard {
+    pub(crate) fn new(settings: &Settings, room: usize) -> Self {
+        Self {
+            index: Index::new(settings.keys_max, settings.hasher),
+            wheel: Wheel::new(settings.span),
+            pool: Pool::new(),
+            claims: Claims::new(settings.lease),
+            watermark: 0,
+            span: settings.span,
+            evicts: settings.evicts,
+            room,
+            credit: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn hash(&self, key: Fingerprint) -> IndexHash {
+        self.index.hash(key)
+    }
+
+    #[inline(always)]
+    pub(crate) fn watermark(&self) -> u64 {
+        self.watermark
+    }
+
+    /// Keys held: those that are dead and not yet reclaimed count.
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(crate) fn claims_open(&self) -> usize {
+        self.claims.len()
+    }
+
+    pub(crate) fn has_leases(&self) -> bool {
+        self.claims.have_leases()
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.index.memory_bytes() + self.wheel.memory_bytes() + self.pool.memory_bytes() + self.claims.memory_bytes()
+    }
+
+    /// Moves the watermark, which the caller never moves back. What is due becomes dead; it is reclaimed bit by bit.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, watermark: u64) {
+        if watermark != self.watermark {
+            self.watermark = watermark;
+            self.wheel.advance(&mut self.pool, watermark);
+        }
+    }
+
+    /// Reclaims a bounded number of dead keys, the bound being shared by `shards`.
+    pub(crate) fn reclaim_some(&mut self, shards: usize) {
+        self.reclaim((CHUNKS_PER_ADVANCE / shards).max(1));
+    }
+
+    /// Records a key on sight. `time` is the message's.
+    #[inline]
+    pub(crate) fn insert(
+        &mut self,
+        hash: IndexHash,
+        key: Fingerprint,
+        time: u64,
+        now: Option<u64>,
+    ) -> Result<Verdict, Full> {
+        self.pay_and_reclaim();
+        self.decide(hash, key, time, now)
+    }
+
+    #[inline(always)]
+    fn decide(&mut self, hash: IndexHash, key: Fingerprint, time: u64, now: Option<u64>) -> Result<Verdict, Full> {
+        if let Some(known) = self.known(hash, key, time, now) {
+            return Ok(known.into());
+        }
+        if !self.make_room(hash, key, now) {
+            return Err(Full);
+        }
+        self.counts.fresh += 1;
+        self.record(hash, key, time);
+        Ok(Verdict::Fresh)
+    }
+
+    /// Opens a claim, which its generation names, on a key that is neither known, nor claimed, nor too old.
+    pub(crate) fn claim(
+        &mut self,
+        hash: IndexHash,
+        key: Fingerprint,
+        time: u64,
+        now: Option<u64>,
+    ) -> Result<Claimed<u64>, Full> {
+        self.pay_and_reclaim();
+        if let Some(known) = self.known(hash, key, time, now) {
+            return Ok(known.into());
+        }
+        if !self.make_room(hash, key, now) {
+            return Err(Full);
+        }
+        let (watermark, span) = (self.watermark, self.span);
+        self.room += self.claims.sweep(now, false, |time| is_past(time, span, watermark));
+        self.counts.fresh += 1;
+        self.room -= 1;
+        Ok(Claimed::Fresh(self.claims.open(hash, key, time, now)))
+    }
+
+    /// Records the key of a claim; `false` if the claim was lost.
+    pub(crate) fn commit(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> bool {
+        let Some(time) = self.claims.close(hash, key, generation) else { return false };
+        self.room += 1;
+        self.record(hash, key, time);
+        true
+    }
+
+    /// Gives a claim up; nothing happens if it was lost already.
+    pub(crate) fn abort(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
+        self.room += usize::from(self.claims.close(hash, key, generation).is_some());
+    }
+
+    /// Removes a committed key; `false` if there is none.
+    pub(crate) fn forget(&mut self, hash: IndexHash, key: Fingerprint) -> bool {
+        let Some(slot) = self.index.find(hash, key, &self.pool) else { return false };
+        self.index.remove(hash, slot);
+        self.wheel.retract(&mut self.pool, slot);
+        self.room += 1;
+        true
+    }
+
+    /// Forgets the key that would expire first; `false` if there is none.
+    pub(crate) fn evict(&mut self) -> bool {
+        while let Some(evicted) = self.wheel.evict(&mut self.pool) {
+            if let Some((slot, key)) = evicted.key
+                && self.index.remove(self.index.hash(key), slot)
+            {
+                let last_time = evicted.last_deadline.saturating_sub(self.span);
+                self.counts.vouches_since = self.counts.vouches_since.max(last_time.saturating_add(1));
+                self.counts.forgotten_early += 1;
+                self.room += 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The watermark at which the next key expires; `u64::MAX` if none ever does.
+    pub(crate) fn next_due(&self) -> u64 {
+        self.wheel.next_due()
+    }
+
+    /// The verdict on a delivery that is not fresh. A claim whose lease is over does not count as one.
+    #[inline(always)]
+    fn known(&mut self, hash: IndexHash, key: Fingerprint, time: u64, now: Option<u64>) -> Option<Known> {
+        if let Some(slot) = self.index.find(hash, key, &self.pool) {
+            self.counts.duplicate += 1;
+            self.note_age(slot, time);
+            return Some(Known::Duplicate);
+        }
+        if !self.claims.is_empty() && self.claims.state(hash, key, now) == ClaimState::Held {
+            self.counts.in_flight += 1;
+            return Some(Known::InFlight);
+        }
+        if time < self.watermark {
+            self.counts.too_old += 1;
+            return Some(Known::TooOld);
+        }
+        None
+    }
+
+    /// Makes sure that one more key or claim may be held: by what is there, by the key's own claim if that is over, by
+    /// the dead, by abandoned claims, and by eviction if that is wanted.
+    #[inline(always)]
+    fn make_room(&mut self, hash: IndexHash, key: Fingerprint, now: Option<u64>) -> bool {
+        if !self.claims.is_empty() && self.claims.state(hash, key, now) == ClaimState::Expired {
+            self.claims.take_over(hash, key);
+            self.room += 1;
+        }
+        (self.room > 0 && !self.pool.is_exhausted()) || self.find_room(now)
+    }
+
+    #[cold]
+    fn find_room(&mut self, now: Option<u64>) -> bool {
+        self.gather_room(now);
+        if self.evicts {
+            while (self.room == 0 || self.pool.is_exhausted()) && self.evict() {}
+        }
+        self.room > 0 && !self.pool.is_exhausted()
+    }
+
+    /// Makes room, where there is none, of what need not be held any more.
+    pub(crate) fn gather_room(&mut self, now: Option<u64>) {
+        while self.wheel.has_dead() && self.room == 0 {
+            self.reclaim(1);
+        }
+        if self.room == 0 && !self.claims.is_empty() {
+            let (watermark, span) = (self.watermark, self.span);
+            self.room += self.claims.sweep(now, true, |time| is_past(time, span, watermark));
+        }
+    }
+
+    #[inline(always)]
+    fn record(&mut self, hash: IndexHash, key: Fingerprint, time: u64) {
+        let deadline = time.saturating_add(self.span);
+        let slot = self.wheel.push(&mut self.pool, key, deadline, self.watermark);
+        self.index.insert(hash, slot, &self.pool);
+        self.room -= 1;
+    }
+
+    /// How far apart the two copies' times were. The first one's is known as exactly as its wheel slot is wide: the age
+    /// is the most that it can be, and late is only what is so for certain.
+    #[inline]
+    fn note_age(&mut self, slot: u32, time: u64) {
+        let (first, last) = Wheel::deadlines(&self.pool, slot);
+        let (first, last) = (first.saturating_sub(self.span), last.saturating_sub(self.span));
+        let age_max = time.abs_diff(first).max(time.abs_diff(last));
+        let age_min = first.saturating_sub(time).max(time.saturating_sub(last));
+        self.counts.ages.record(age_max);
+        self.counts.late_duplicates += u64::from(age_min > self.span);
+    }
+
+    /// Each call pays for two dead keys, so that the dead never outnumber the calls for long; a chunk is reclaimed when
+    /// it is paid for.
+    #[inline(always)]
+    fn pay_and_reclaim(&mut self) {
+        if self.wheel.has_dead() {
+            self.credit += 2;
+            if self.credit > u32::from(CHUNK_KEYS) {
+                self.credit = 0;
+                self.reclaim(1);
+            }
+        }
+    }
+
+    fn reclaim(&mut self, chunks: usize) {
+        let mut doomed = staged::Doomed::default();
+        for _ in 0..chunks {
+            self.doom(&mut doomed);
+            if !self.bury(&mut doomed) {
+                break;
+            }
+        }
+    }
+
+    /// Recounts everything from scratch and panics on what does not add up. For tests and fuzzing: takes as long as the
+    /// cache is large. Returns how many keys and claims there is room for, those that are held included.
+    pub(crate) fn validate(&self) -> usize {
+        let mut found = 0;
+        let chunks = self.wheel.validate(&self.pool, self.watermark, |slot, dead| {
+            let key = self.pool.key(slot);
+            let hash = self.hash(key);
+            if self.index.find(hash, key, &self.pool) == Some(slot) {
+                found += 1;
+                let (_, last) = Wheel::deadlines(&self.pool, slot);
+                assert!(!dead || last < self.watermark, "a key died early");
+            }
+        });
+        assert_eq!(found, self.index.len(), "every key lies in the wheel once");
+        self.pool.validate(chunks);
+        self.index.validate(&self.pool);
+        for key in self.claims.keys() {
+            assert_eq!(self.index.find(self.hash(key), key, &self.pool), None, "a claimed key is not committed");
+        }
+        self.index.len() + self.claims.len() + self.room
+    }
+}
+
+/// Whether no copy can come any more of a message of this time.
+fn is_past(time: u64, span: u64, watermark: u64) -> bool {
+    time.saturating_add(span) < watermark
+}

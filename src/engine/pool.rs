@@ -1,0 +1,221 @@
+//! Where the keys live: chunks of 31 fingerprints in pages of 512 chunks.
+//!
+//! A key's *slot number* is `chunk * 32 + position`, so that 32 bits name any key:
+//!
+//! ```text
+//! slot number   | page (18) | chunk in page (9) | position (5): 0 ..= 30 |
+//! chunk, 512 B  | header, 16 B | key 0 | key 1 | ... | key 30 |
+//! ```
+//!
+//! Chunks come from the lowest page that has a free one, so that the pages above empty out after a burst and can be
+//! given back.
+
+use super::arch::prefetch;
+use crate::Fingerprint;
+
+/// Keys in a chunk.
+pub(crate) const CHUNK_KEYS: u8 = 31;
+/// No chunk.
+pub(crate) const NONE: u32 = u32::MAX;
+
+const SLOT_BITS: u32 = 5;
+const PAGE_BITS: u32 = 9;
+const PAGE_CHUNKS: u32 = 1 << PAGE_BITS;
+/// Chunk numbers stay below 2^27 - 512, so that no slot number reaches `NONE`.
+const PAGES_MAX: usize = (1 << (32 - SLOT_BITS - PAGE_BITS)) - 1;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Header {
+    /// The first deadline of the wheel slot that the chunk belongs to.
+    pub(crate) start: u64,
+    /// The next chunk of the chain, or of the page's free list.
+    pub(crate) next: u32,
+    /// Positions below this were evicted.
+    pub(crate) first: u8,
+    /// Positions from here on are not filled yet.
+    pub(crate) len: u8,
+    /// The wheel level that the chunk belongs to.
+    pub(crate) level: u8,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Chunk {
+    header: Header,
+    keys: [Fingerprint; CHUNK_KEYS as usize],
+}
+
+const _: () = assert!(size_of::<Chunk>() == 512);
+
+struct Page {
+    /// Grows to `PAGE_CHUNKS` within the capacity that it was made with; no capacity: the page was given back.
+    chunks: Vec<Chunk>,
+    /// Chunks that were freed, linked by their headers.
+    free: u32,
+    used: u32,
+}
+
+pub(crate) struct Pool {
+    pages: Vec<Page>,
+    /// One bit for each page that has room.
+    open: Vec<u64>,
+    /// No page below has room.
+    lowest_open: usize,
+}
+
+impl Pool {
+    pub(crate) fn new() -> Self {
+        Self { pages: Vec::new(), open: Vec::new(), lowest_open: 0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn key(&self, slot: u32) -> Fingerprint {
+        self.chunk(chunk_of(slot)).keys[position_of(slot) as usize]
+    }
+
+    #[inline(always)]
+    pub(crate) fn header(&self, chunk: u32) -> &Header {
+        &self.chunk(chunk).header
+    }
+
+    #[inline(always)]
+    pub(crate) fn header_mut(&mut self, chunk: u32) -> &mut Header {
+        &mut self.chunk_mut(chunk).header
+    }
+
+    /// Appends a key to a chunk that is not full; its slot number.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, chunk: u32, key: Fingerprint) -> u32 {
+        let into = self.chunk_mut(chunk);
+        let position = into.header.len;
+        into.keys[usize::from(position)] = key;
+        into.header.len = position + 1;
+        slot_at(chunk, position)
+    }
+
+    /// Whether every chunk that a slot number can name is in use.
+    #[inline(always)]
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.pages.len() >= PAGES_MAX && self.lowest_open_page().is_none()
+    }
+
+    pub(crate) fn allocate(&mut self, start: u64, level: u8) -> u32 {
+        let page = self.lowest_open_page().unwrap_or_else(|| self.add_page());
+        self.lowest_open = page;
+        let header = Header { start, next: NONE, first: 0, len: 0, level };
+        let chunk = self.pages[page].take(header);
+        if self.pages[page].used == PAGE_CHUNKS {
+            self.open[page / 64] &= !(1 << (page % 64));
+        }
+        (page as u32) << PAGE_BITS | chunk
+    }
+
+    pub(crate) fn free(&mut self, chunk: u32) {
+        let page = (chunk >> PAGE_BITS) as usize;
+        let into = &mut self.pages[page];
+        let within = chunk & (PAGE_CHUNKS - 1);
+        into.chunks[within as usize].header.next = into.free;
+        into.free = within;
+        into.used -= 1;
+        self.open[page / 64] |= 1 << (page % 64);
+        self.lowest_open = self.lowest_open.min(page);
+    }
+
+    #[inline(always)]
+    pub(crate) fn prefetch_key(&self, slot: u32) {
+        prefetch(&self.chunk(chunk_of(slot)).keys[position_of(slot) as usize]);
+    }
+
+    /// Touches every second line; the processor fetches lines in pairs.
+    #[inline]
+    pub(crate) fn prefetch_chunk(&self, chunk: u32) {
+        let chunk = self.chunk(chunk);
+        prefetch(&chunk.header);
+        for key in chunk.keys.iter().skip(3).step_by(4) {
+            prefetch(key);
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let chunks: usize = self.pages.iter().map(|page| page.chunks.len()).sum();
+        chunks * size_of::<Chunk>() + self.pages.capacity() * size_of::<Page>() + self.open.capacity() * 8
+    }
+
+    /// Checks the free lists, and that exactly `used` chunks are in use.
+    pub(crate) fn validate(&self, used: usize) {
+        assert_eq!(self.pages.iter().map(|page| page.used as usize).sum::<usize>(), used, "chunks in use");
+        for (number, page) in self.pages.iter().enumerate() {
+            let mut free = 0;
+            let mut next = page.free;
+            while next != NONE {
+                free += 1;
+                next = page.chunks[next as usize].header.next;
+            }
+            assert_eq!(page.used as usize + free, page.chunks.len(), "page {number}: free list");
+            let is_open = self.open[number / 64] >> (number % 64) & 1 == 1;
+            assert_eq!(is_open, page.used < PAGE_CHUNKS, "page {number}: open bit");
+            assert!(!is_open || number >= self.lowest_open, "page {number}: below the lowest open page");
+        }
+    }
+
+    #[inline(always)]
+    fn chunk(&self, chunk: u32) -> &Chunk {
+        &self.pages[(chunk >> PAGE_BITS) as usize].chunks[(chunk & (PAGE_CHUNKS - 1)) as usize]
+    }
+
+    #[inline(always)]
+    fn chunk_mut(&mut self, chunk: u32) -> &mut Chunk {
+        &mut self.pages[(chunk >> PAGE_BITS) as usize].chunks[(chunk & (PAGE_CHUNKS - 1)) as usize]
+    }
+
+    fn lowest_open_page(&self) -> Option<usize> {
+        let first = self.lowest_open / 64;
+        let words = self.open.iter().enumerate().skip(first);
+        words.filter(|(_, word)| **word != 0).map(|(at, word)| at * 64 + word.trailing_zeros() as usize).next()
+    }
+
+    fn add_page(&mut self) -> usize {
+        let page = self.pages.len();
+        if page % 64 == 0 {
+            self.open.push(0);
+        }
+        self.open[page / 64] |= 1 << (page % 64);
+        self.pages.push(Page { chunks: Vec::new(), free: NONE, used: 0 });
+        page
+    }
+}
+
+impl Page {
+    fn take(&mut self, header: Header) -> u32 {
+        self.used += 1;
+        if self.free != NONE {
+            let within = self.free;
+            let chunk = &mut self.chunks[within as usize];
+            self.free = chunk.header.next;
+            chunk.header = header;
+            return within;
+        }
+        if self.chunks.capacity() == 0 {
+            // Address space for the whole page at once, so that it never moves; memory as it is first written.
+            self.chunks.reserve_exact(PAGE_CHUNKS as usize);
+        }
+        self.chunks.push(Chunk { header, keys: [Fingerprint([0; 2]); CHUNK_KEYS as usize] });
+        self.chunks.len() as u32 - 1
+    }
+}
+
+#[inline(always)]
+pub(crate) fn chunk_of(slot: u32) -> u32 {
+    slot >> SLOT_BITS
+}
+
+#[inline(always)]
+pub(crate) fn position_of(slot: u32) -> u8 {
+    (slot & ((1 << SLOT_BITS) - 1)) as u8
+}
+
+#[inline(always)]
+pub(crate) fn slot_at(chunk: u32, position: u8) -> u32 {
+    chunk << SLOT_BITS | u32::from(position)
+}

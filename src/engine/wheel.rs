@@ -1,0 +1,348 @@
+//! The timing wheel that owns the keys: it orders them by deadline and hands out those that are due.
+//!
+//! A wheel that does not cascade, as the Linux kernel's timers since 4.8 (Gleixner, "timers: Switch to a
+//! non-cascading wheel", 2016): level L has slots of 8^L milliseconds. A key goes to the finest level at which its
+//! remaining life is less than 512 slots (the last: 1024), and stays there, so an insert is O(1) and nothing moves. A slot is due when
+//! the watermark has passed *all* its deadlines; as 8^L is at most a 64th of the life that the key had when it came,
+//! no key is held longer than that beyond its deadline, and at level 0 none at all.
+//!
+//! ```text
+//! slot of a deadline at level L     tick = deadline >> 3L, found in ring[tick % 1024]
+//! due                               watermark >> 3L > tick
+//! ring                              ticks base ..= base + 1023, one meaning each
+//! ```
+//!
+//! A deadline that the ring of its level cannot hold (which happens when the level was started before a watermark was
+//! known, around the time of another message) goes to the next level up. The last level's ring holds every `u64`.
+
+use super::pool::{CHUNK_KEYS, NONE, Pool, chunk_of, position_of, slot_at};
+use crate::Fingerprint;
+
+const LEVELS: usize = 19;
+const RING: u64 = 1024;
+const WORDS: usize = RING as usize / 64;
+
+const _: () = assert!(u64::MAX >> shift_of(LEVELS - 1) < RING, "the last level holds every deadline");
+
+/// A chain of chunks, oldest first. `head == NONE`: empty.
+#[derive(Clone, Copy)]
+struct Chain {
+    head: u32,
+    tail: u32,
+}
+
+const EMPTY: Chain = Chain { head: NONE, tail: NONE };
+
+struct Level {
+    base: u64,
+    occupied_slots: u32,
+    occupancy: [u64; WORDS],
+    ring: [Chain; RING as usize],
+}
+
+pub(crate) struct Wheel {
+    levels: [Option<Box<Level>>; LEVELS],
+    /// No slot is due while the watermark is below this.
+    next_due: u64,
+    /// Chunks of slots that were due, not yet reclaimed.
+    dead: Chain,
+    /// The life of a key while no watermark is known.
+    span: u64,
+}
+
+impl Wheel {
+    pub(crate) fn new(span: u64) -> Self {
+        Self { levels: [const { None }; LEVELS], next_due: u64::MAX, dead: EMPTY, span }
+    }
+
+    /// Stores a key until the watermark has passed `deadline`; its slot number. A deadline that has passed already goes
+    /// to the next slot to expire.
+    #[inline]
+    pub(crate) fn push(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64) -> u32 {
+        let deadline = deadline.max(watermark);
+        let life = if watermark == 0 { self.span } else { deadline - watermark };
+        let mut level = level_of(life);
+        loop {
+            let shift = shift_of(level);
+            let tick = deadline >> shift;
+            let ring = self.levels[level].get_or_insert_with(Level::boxed);
+            if ring.accepts(tick, watermark >> shift, u64::MAX >> shift) {
+                if ring.occupy(tick) {
+                    self.next_due = self.next_due.min(due_at(tick, level));
+                }
+                let chain = &mut ring.ring[ring_index(tick)];
+                if chain.tail == NONE || pool.header(chain.tail).len == CHUNK_KEYS {
+                    let chunk = pool.allocate(tick << shift, level as u8);
+                    append(pool, chain, Chain { head: chunk, tail: chunk });
+                }
+                return pool.push(chain.tail, key);
+            }
+            level += 1;
+        }
+    }
+
+    /// Moves the slots that are due at `watermark` to the dead. Costs a few instructions where none is.
+    #[inline]
+    pub(crate) fn advance(&mut self, pool: &mut Pool, watermark: u64) {
+        if watermark >= self.next_due {
+            self.retire(pool, watermark);
+        }
+    }
+
+    #[cold]
+    fn retire(&mut self, pool: &mut Pool, watermark: u64) {
+        for (number, level) in self.levels.iter_mut().enumerate() {
+            let Some(level) = level else { continue };
+            while let Some(tick) = level.first_tick()
+                && tick < watermark >> shift_of(number)
+            {
+                append(pool, &mut self.dead, level.vacate(tick));
+            }
+        }
+        self.find_next_due();
+    }
+
+    #[inline(always)]
+    pub(crate) fn has_dead(&self) -> bool {
+        self.dead.head != NONE
+    }
+
+    /// The watermark at which the next slot is due; `u64::MAX` if none ever is.
+    pub(crate) fn next_due(&self) -> u64 {
+        self.next_due
+    }
+
+    /// The `nth` dead chunk, oldest first.
+    pub(crate) fn peek_dead(&self, pool: &Pool, nth: usize) -> Option<u32> {
+        let mut chunk = self.dead.head;
+        for _ in 0..nth {
+            if chunk == NONE {
+                break;
+            }
+            chunk = pool.header(chunk).next;
+        }
+        (chunk != NONE).then_some(chunk)
+    }
+
+    /// Frees the oldest dead chunk, whose keys the caller has removed from the index.
+    pub(crate) fn free_dead(&mut self, pool: &mut Pool) {
+        free_head(pool, &mut self.dead);
+    }
+
+    /// Takes out the key that would expire first, which the caller then removes from the index. Positions that `forget`
+    /// has emptied come out too.
+    pub(crate) fn evict(&mut self, pool: &mut Pool) -> Option<Evicted> {
+        let (number, tick) = self.earliest()?;
+        let level = self.levels[number].as_mut()?;
+        let chain = &mut level.ring[ring_index(tick)];
+        let chunk = chain.head;
+        let header = pool.header_mut(chunk);
+        let slot = (header.first < header.len).then(|| slot_at(chunk, header.first));
+        header.first = (header.first + 1).min(header.len);
+        let drained = header.first == header.len;
+        let last_deadline = last_deadline(header.start, number);
+        let key = slot.map(|slot| (slot, pool.key(slot)));
+        if drained {
+            free_head(pool, chain);
+            if chain.head == NONE {
+                level.vacate(tick);
+                self.find_next_due();
+            }
+        }
+        Some(Evicted { key, last_deadline })
+    }
+
+    /// Takes a slot number back if it was the last to be given out in its wheel slot; otherwise it stays as a hole until
+    /// the slot expires. Without this, inserting and forgetting one key in turn would fill memory with holes.
+    pub(crate) fn retract(&mut self, pool: &mut Pool, slot: u32) {
+        let chunk = chunk_of(slot);
+        let header = *pool.header(chunk);
+        let tick = header.start >> shift_of(usize::from(header.level));
+        let in_tail = self.levels[usize::from(header.level)]
+            .as_ref()
+            .is_some_and(|level| level.ring[ring_index(tick)].tail == chunk);
+        if in_tail && position_of(slot) + 1 == header.len {
+            pool.header_mut(chunk).len -= 1;
+        }
+    }
+
+    /// The deadlines that the key at this slot number can have had, first and last.
+    pub(crate) fn deadlines(pool: &Pool, slot: u32) -> (u64, u64) {
+        let header = pool.header(chunk_of(slot));
+        (header.start, last_deadline(header.start, usize::from(header.level)))
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.levels.iter().flatten().count() * size_of::<Level>()
+    }
+
+    /// Checks rings, bits and bounds; hands every slot number that holds a key or a hole to `visit`, with whether it is
+    /// dead; returns the number of chunks.
+    pub(crate) fn validate(&self, pool: &Pool, watermark: u64, mut visit: impl FnMut(u32, bool)) -> usize {
+        let mut chunks = walk(pool, self.dead, |slot, _| visit(slot, true));
+        let mut earliest = u64::MAX;
+        for (number, level) in self.levels.iter().enumerate() {
+            let Some(level) = level else { continue };
+            let mut occupied = 0;
+            for offset in 0..RING {
+                let Some(tick) = level.base.checked_add(offset) else { continue };
+                let chain = level.ring[ring_index(tick)];
+                let bit = level.occupancy[ring_index(tick) / 64] >> (tick % 64) & 1 == 1;
+                assert_eq!(bit, chain.head != NONE, "level {number}, tick {tick}: occupancy");
+                if bit {
+                    occupied += 1;
+                    earliest = earliest.min(due_at(tick, number));
+                    assert!(tick >= watermark >> shift_of(number), "level {number}, tick {tick} is due and not dead");
+                    chunks += walk(pool, chain, |slot, header| {
+                        assert_eq!((usize::from(header.level), header.start), (number, tick << shift_of(number)));
+                        visit(slot, false);
+                    });
+                }
+            }
+            assert_eq!(occupied, level.occupied_slots, "level {number}: occupied slots");
+        }
+        assert_eq!(earliest, self.next_due, "next due");
+        chunks
+    }
+
+    fn earliest(&self) -> Option<(usize, u64)> {
+        let firsts = self.levels.iter().enumerate().filter_map(|(number, level)| {
+            let tick = level.as_ref()?.first_tick()?;
+            Some((number, tick))
+        });
+        firsts.min_by_key(|(number, tick)| due_at(*tick, *number))
+    }
+
+    fn find_next_due(&mut self) {
+        self.next_due = self.earliest().map_or(u64::MAX, |(number, tick)| due_at(tick, number));
+    }
+}
+
+pub(crate) struct Evicted {
+    /// Slot number and key; `None` where the oldest chunk held nothing any more.
+    pub(crate) key: Option<(u32, Fingerprint)>,
+    pub(crate) last_deadline: u64,
+}
+
+impl Level {
+    fn boxed() -> Box<Self> {
+        Box::new(Self { base: 0, occupied_slots: 0, occupancy: [0; WORDS], ring: [EMPTY; RING as usize] })
+    }
+
+    /// Whether the ring can hold `tick`. Moves the base where that loses nothing: no tick below the watermark's is
+    /// occupied, and an empty ring may start anywhere.
+    #[inline]
+    fn accepts(&mut self, tick: u64, watermark_tick: u64, last_tick: u64) -> bool {
+        if self.occupied_slots == 0 {
+            // Without a watermark, messages both older and newer than the first may follow. No further than the last
+            // tick there is: so the last level's base is 0 and it refuses nothing.
+            let base = if watermark_tick == 0 { tick.saturating_sub(RING / 2) } else { watermark_tick };
+            self.base = base.min(last_tick - (RING - 1));
+        } else {
+            self.base = self.base.max(watermark_tick);
+        }
+        tick.checked_sub(self.base).is_some_and(|offset| offset < RING)
+    }
+
+    /// Whether the slot was free before.
+    #[inline]
+    fn occupy(&mut self, tick: u64) -> bool {
+        let word = &mut self.occupancy[ring_index(tick) / 64];
+        let was_free = *word >> (tick % 64) & 1 == 0;
+        *word |= 1 << (tick % 64);
+        self.occupied_slots += u32::from(was_free);
+        was_free
+    }
+
+    fn vacate(&mut self, tick: u64) -> Chain {
+        self.occupancy[ring_index(tick) / 64] &= !(1 << (tick % 64));
+        self.occupied_slots -= 1;
+        std::mem::replace(&mut self.ring[ring_index(tick)], EMPTY)
+    }
+
+    fn first_tick(&self) -> Option<u64> {
+        if self.occupied_slots == 0 {
+            return None;
+        }
+        let start = ring_index(self.base);
+        let from_start = self.occupancy[start / 64] & (u64::MAX << (start % 64));
+        let words = (1..=WORDS).map(|step| (start / 64 + step) % WORDS).map(|at| (at, self.occupancy[at]));
+        let (at, word) = std::iter::once((start / 64, from_start)).chain(words).find(|(_, word)| *word != 0)?;
+        let index = at as u64 * 64 + u64::from(word.trailing_zeros());
+        Some(self.base + (index.wrapping_sub(self.base) % RING))
+    }
+}
+
+/// The finest level at which `life` is less than 512 slots long, or the last.
+#[inline]
+fn level_of(life: u64) -> usize {
+    (u64::BITS - life.leading_zeros()).saturating_sub(9).div_ceil(3).min(LEVELS as u32 - 1) as usize
+}
+
+#[inline]
+const fn shift_of(level: usize) -> u32 {
+    3 * level as u32
+}
+
+/// The watermark at which the slot is due; `u64::MAX` for never (and for that watermark itself, which retires no slot
+/// that is not due).
+#[inline]
+fn due_at(tick: u64, level: usize) -> u64 {
+    tick.checked_add(1).and_then(|next| next.checked_mul(1 << shift_of(level))).unwrap_or(u64::MAX)
+}
+
+#[inline]
+fn ring_index(tick: u64) -> usize {
+    (tick % RING) as usize
+}
+
+fn last_deadline(start: u64, level: usize) -> u64 {
+    start | ((1 << shift_of(level)) - 1)
+}
+
+fn append(pool: &mut Pool, chain: &mut Chain, more: Chain) {
+    if chain.tail == NONE {
+        chain.head = more.head;
+    } else {
+        pool.header_mut(chain.tail).next = more.head;
+    }
+    chain.tail = more.tail;
+}
+
+fn free_head(pool: &mut Pool, chain: &mut Chain) {
+    let chunk = chain.head;
+    chain.head = pool.header(chunk).next;
+    if chain.head == NONE {
+        chain.tail = NONE;
+    }
+    pool.free(chunk);
+}
+
+fn walk(pool: &Pool, chain: Chain, mut visit: impl FnMut(u32, &super::pool::Header)) -> usize {
+    let mut chunks = 0;
+    let (mut chunk, mut last) = (chain.head, NONE);
+    while chunk != NONE {
+        let header = pool.header(chunk);
+        (header.first..header.len).for_each(|position| visit(slot_at(chunk, position), header));
+        (last, chunk) = (chunk, header.next);
+        chunks += 1;
+    }
+    assert_eq!(last, chain.tail, "a chain's tail");
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_at_most_a_64th_of_the_life_wide() {
+        for bits in 0..64 {
+            for life in [1u64 << bits, (1 << bits) - 1, (1 << bits) + 1, u64::MAX] {
+                let level = level_of(life);
+                assert!(life >> shift_of(level) < 512 || level == LEVELS - 1);
+                assert!(level == 0 || 1 << shift_of(level) <= life / 64, "life {life}: level {level}");
+            }
+        }
+    }
+}

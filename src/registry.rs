@@ -1,0 +1,79 @@
+//! Caches by queue, for a process that consumes from many.
+
+use crate::{Config, Error, sync::DedupCache};
+use dashmap::DashMap;
+
+/// One [`sync::DedupCache`](DedupCache) for each queue, made when the queue is first met. Each has its own configuration,
+/// watermark and secret: the same key in two queues is two keys, and a slow queue does not hold up the forgetting of
+/// another.
+///
+/// Shared by reference between threads; a look-up takes a sharded lock for some tens of nanoseconds. Keep the handle
+/// that it returns rather than looking it up for every message.
+///
+/// ```
+/// use oncewheel::{Config, Horizon, Registry, Verdict};
+/// use std::time::Duration;
+///
+/// let registry = Registry::new();
+/// let payments = Config::new(Horizon::new(Duration::from_secs(600), Duration::from_secs(30))).max_keys(1_000_000);
+/// let mails = Config::new(Horizon::new(Duration::from_secs(60), Duration::from_secs(5))).max_keys(10_000);
+///
+/// assert_eq!(registry.get_or_create("payments", payments)?.insert("id-1", None)?, Verdict::Fresh);
+/// assert_eq!(registry.get_or_create("mails", mails)?.insert("id-1", None)?, Verdict::Fresh);
+/// assert_eq!(registry.get("payments").unwrap().insert("id-1", None)?, Verdict::Duplicate);
+/// # Ok::<(), oncewheel::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Registry {
+    caches: DashMap<String, DedupCache>,
+}
+
+impl Registry {
+    /// A registry of no queues.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The queue's cache, made with `config` if there is none yet. For a queue that has one `config` is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`DedupCache::new`]; the queue then has no cache.
+    pub fn get_or_create(&self, queue: &str, config: Config) -> Result<DedupCache, Error> {
+        if let Some(cache) = self.get(queue) {
+            return Ok(cache);
+        }
+        // The entry locks out others, so that two threads that meet a new queue get the same cache.
+        let cache = self.caches.entry(queue.to_owned()).or_try_insert_with(|| DedupCache::new(config))?;
+        Ok(cache.clone())
+    }
+
+    /// The queue's cache, if there is one.
+    #[must_use]
+    pub fn get(&self, queue: &str) -> Option<DedupCache> {
+        self.caches.get(queue).map(|cache| cache.clone())
+    }
+
+    /// Takes a queue's cache out. Handles that are held elsewhere go on with it; its memory is freed with the last one.
+    ///
+    /// ```
+    /// # use oncewheel::{Config, Horizon, Registry};
+    /// # use std::time::Duration;
+    /// let registry = Registry::new();
+    /// registry.get_or_create("mails", Config::new(Horizon::new(Duration::from_secs(60), Duration::from_secs(5))))?;
+    /// assert_eq!(registry.queues(), ["mails"]);
+    /// assert!(registry.remove("mails").is_some());
+    /// assert!(registry.get("mails").is_none());
+    /// # Ok::<(), oncewheel::Error>(())
+    /// ```
+    pub fn remove(&self, queue: &str) -> Option<DedupCache> {
+        self.caches.remove(queue).map(|(_, cache)| cache)
+    }
+
+    /// The names of the queues that have a cache, in no particular order.
+    #[must_use]
+    pub fn queues(&self) -> Vec<String> {
+        self.caches.iter().map(|entry| entry.key().clone()).collect()
+    }
+}

@@ -1,0 +1,78 @@
+//! Time: what a [`Timestamp`] is, and the one place where a clock is read.
+//!
+//! Every conversion to milliseconds rounds *down*, as the clocks of brokers do. Rounding everything the same way keeps
+//! the order of any two times, so no comparison of a message's time with the watermark changes its outcome.
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment in milliseconds since the Unix epoch.
+///
+/// All of `u64` is allowed. A time far from the truth costs memory at most (see `Horizon::max_clock_skew`), it never
+/// makes the cache panic, overflow or forget early.
+///
+/// ```
+/// use oncewheel::Timestamp;
+/// use std::time::{Duration, UNIX_EPOCH};
+///
+/// let t = Timestamp::from_millis(1_700_000_000_123);
+/// assert_eq!(t.as_millis(), 1_700_000_000_123);
+/// assert_eq!(Timestamp::from(UNIX_EPOCH + Duration::from_micros(1_999)), Timestamp::from_millis(1));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The moment `millis` milliseconds after the Unix epoch.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The wall clock's time. Costs one reading of the system clock.
+    #[must_use]
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+}
+
+/// Rounds down to the millisecond; a time before 1970 becomes 0.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        Self(time.duration_since(UNIX_EPOCH).map_or(0, saturating_millis))
+    }
+}
+
+/// Milliseconds since the epoch, as in `1700000000123ms`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}ms", self.0)
+    }
+}
+
+fn saturating_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The wall clock at its start plus the monotonic time since: a wall clock that is stepped later changes nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct SystemClock {
+    wall_at_start: u64,
+    start: Instant,
+}
+
+impl SystemClock {
+    pub(crate) fn start() -> Self {
+        Self { wall_at_start: Timestamp::now().as_millis(), start: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.wall_at_start.saturating_add(saturating_millis(self.start.elapsed()))
+    }
+}
