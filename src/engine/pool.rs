@@ -177,7 +177,7 @@ impl Pool {
 
     fn add_page(&mut self) -> usize {
         let page = self.pages.len();
-        if page % 64 == 0 {
+        if page.is_multiple_of(64) {
             self.open.push(0);
         }
         self.open[page / 64] |= 1 << (page % 64);
