@@ -208,7 +208,6 @@ impl DedupCache {
     /// assert_eq!(cache.insert("order-1", None)?, Verdict::Duplicate);
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
-    #[expect(clippy::needless_pass_by_value, reason = "a claim ends here")]
     pub fn commit(&mut self, claim: Claim) -> Result<(), Error> {
         match self.shard.commit(claim.hash, claim.key, claim.generation) {
             true => Ok(()),
@@ -218,7 +217,6 @@ impl DedupCache {
 
     /// Gives a claim up: a redelivery will be `Fresh`. Does nothing if the claim was lost already. See
     /// [`claim`](Self::claim) for an example.
-    #[expect(clippy::needless_pass_by_value, reason = "a claim ends here")]
     pub fn abort(&mut self, claim: Claim) {
         self.shard.abort(claim.hash, claim.key, claim.generation);
     }

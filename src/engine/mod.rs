@@ -19,11 +19,13 @@ use crate::stats::Counts;
 use crate::{Claimed, Fingerprint, Verdict};
 use claims::{ClaimState, Claims};
 use index::Index;
-use pool::{CHUNK_KEYS, Pool};
+use pool::Pool;
 use wheel::Wheel;
 
-/// How many chunks of dead keys `advance` reclaims at most: about 2,000 keys, some tens of microseconds.
-const CHUNKS_PER_ADVANCE: usize = 64;
+/// How many dead keys and chunks `advance` reclaims at most: some tens of microseconds.
+const RECLAIMED_PER_ADVANCE: usize = 2048;
+/// How many each call pays for.
+const RECLAIMED_PER_CALL: i32 = 2;
 
 /// What the engine needs to know of a configuration.
 #[derive(Clone, Copy)]
@@ -53,8 +55,8 @@ pub(crate) struct Shard {
     evicts: bool,
     /// How many more keys and claims may be held. The front deals it out.
     pub(crate) room: usize,
-    /// What calls have paid towards reclaiming dead keys, in keys.
-    credit: u32,
+    /// What calls have paid towards reclaiming dead keys and chunks, less what was reclaimed.
+    credit: i32,
     counts: Counts,
 }
 
@@ -116,7 +118,13 @@ impl Shard {
 
     /// Reclaims a bounded number of dead keys, the bound being shared by `shards`.
     pub(crate) fn reclaim_some(&mut self, shards: usize) {
-        self.reclaim((CHUNKS_PER_ADVANCE / shards).max(1));
+        let mut budget = RECLAIMED_PER_ADVANCE / shards;
+        while self.wheel.has_dead() {
+            match budget.checked_sub(self.reclaim()) {
+                Some(left) => budget = left,
+                None => break,
+            }
+        }
     }
 
     /// Records a key on sight. `time` is the message's.
@@ -252,7 +260,7 @@ impl Shard {
     /// Makes room, where there is none, of what need not be held any more.
     pub(crate) fn gather_room(&mut self, now: Option<u64>) {
         while self.wheel.has_dead() && self.room == 0 {
-            self.reclaim(1);
+            self.reclaim();
         }
         if self.room == 0 && !self.claims.is_empty() {
             let (watermark, span) = (self.watermark, self.span);
@@ -280,25 +288,14 @@ impl Shard {
         self.counts.late_duplicates += u64::from(age_min > self.span);
     }
 
-    /// Each call pays for two dead keys, so that the dead never outnumber the calls for long; a chunk is reclaimed when
-    /// it is paid for.
+    /// Each call pays for two dead keys, or one in a chunk of its own, so that the dead become fewer with every call:
+    /// no call makes more than one. They are reclaimed in groups, each paid for by the calls after it.
     #[inline(always)]
     fn pay_and_reclaim(&mut self) {
         if self.wheel.has_dead() {
-            self.credit += 2;
-            if self.credit > u32::from(CHUNK_KEYS) {
-                self.credit = 0;
-                self.reclaim(1);
-            }
-        }
-    }
-
-    fn reclaim(&mut self, chunks: usize) {
-        let mut doomed = staged::Doomed::default();
-        for _ in 0..chunks {
-            self.doom(&mut doomed);
-            if !self.bury(&mut doomed) {
-                break;
+            self.credit += RECLAIMED_PER_CALL;
+            if self.credit > 0 {
+                self.credit -= self.reclaim() as i32;
             }
         }
     }

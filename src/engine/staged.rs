@@ -3,24 +3,21 @@
 //! One at a time, every key waits for its bucket, then for its chunk. Staged, a group's lines are asked for first and
 //! used later: hash all and touch the buckets; touch the wheel chunk of each likely match; decide.
 
-use super::pool::{CHUNK_KEYS, slot_at};
+use super::pool::{CHUNK_KEYS, NONE, slot_at};
 use super::{Full, IndexHash, Shard};
 use crate::{Fingerprint, Timestamp, Verdict};
 
 /// Keys in a group.
 pub(crate) const GROUP: usize = 32;
 
-/// Dead keys whose buckets have been touched and that are removed next: at most two chunks' worth.
-pub(super) struct Doomed {
-    keys: [(IndexHash, u32); 2 * CHUNK_KEYS as usize],
+const DOOMED_MAX: usize = 2 * CHUNK_KEYS as usize;
+
+/// Dead keys whose buckets have been touched, and that are removed next. At most two full chunks, or as many thin ones
+/// as hold no more keys.
+struct Doomed {
+    keys: [(IndexHash, u32); DOOMED_MAX],
     len: usize,
     chunks: usize,
-}
-
-impl Default for Doomed {
-    fn default() -> Self {
-        Self { keys: [(IndexHash::default(), 0); 2 * CHUNK_KEYS as usize], len: 0, chunks: 0 }
-    }
 }
 
 impl Shard {
@@ -33,16 +30,12 @@ impl Shard {
         now: Option<u64>,
         mut answer: impl FnMut(usize, Verdict),
     ) -> Result<(), Full> {
-        let mut doomed = Doomed::default();
-        if self.wheel.has_dead() {
-            self.doom(&mut doomed);
-            self.doom(&mut doomed);
-        }
+        let doomed = self.wheel.has_dead().then(|| self.doom());
         for hash in hashes {
             self.index.prefetch(*hash);
         }
-        if doomed.chunks > 0 {
-            self.bury(&mut doomed);
+        if let Some(doomed) = doomed {
+            self.bury(&doomed);
         }
         for hash in hashes {
             if let Some(slot) = self.index.candidate(*hash) {
@@ -55,25 +48,37 @@ impl Shard {
         Ok(())
     }
 
-    /// Adds the next dead chunk to the doomed, if there is one, and touches its keys' buckets.
-    pub(super) fn doom(&mut self, doomed: &mut Doomed) {
-        let Some(chunk) = self.wheel.peek_dead(&self.pool, doomed.chunks) else { return };
-        let header = *self.pool.header(chunk);
-        if header.next != super::pool::NONE {
-            self.pool.prefetch_chunk(header.next);
-        }
-        for position in header.first..header.len {
-            let slot = slot_at(chunk, position);
-            let hash = self.index.hash(self.pool.key(slot));
-            self.index.prefetch(hash);
-            doomed.keys[doomed.len] = (hash, slot);
-            doomed.len += 1;
-        }
-        doomed.chunks += 1;
+    /// Reclaims up to two chunks' worth of dead keys; how many keys and chunks that were.
+    pub(super) fn reclaim(&mut self) -> usize {
+        let doomed = self.doom();
+        self.bury(&doomed);
+        doomed.len + doomed.chunks
     }
 
-    /// Removes the doomed keys from the index and frees their chunks; `false` if there were none.
-    pub(super) fn bury(&mut self, doomed: &mut Doomed) -> bool {
+    /// Chooses the dead keys to be removed next and touches their buckets.
+    fn doom(&self) -> Doomed {
+        let mut doomed = Doomed { keys: [(IndexHash::default(), 0); DOOMED_MAX], len: 0, chunks: 0 };
+        let mut chunk = self.wheel.dead_head();
+        while chunk != NONE && doomed.len + usize::from(CHUNK_KEYS) <= DOOMED_MAX && doomed.chunks < DOOMED_MAX {
+            let header = *self.pool.header(chunk);
+            if header.next != NONE {
+                self.pool.prefetch_chunk(header.next);
+            }
+            for position in header.first..header.len {
+                let slot = slot_at(chunk, position);
+                let hash = self.index.hash(self.pool.key(slot));
+                self.index.prefetch(hash);
+                doomed.keys[doomed.len] = (hash, slot);
+                doomed.len += 1;
+            }
+            doomed.chunks += 1;
+            chunk = header.next;
+        }
+        doomed
+    }
+
+    /// Removes the doomed keys from the index and frees their chunks.
+    fn bury(&mut self, doomed: &Doomed) {
         let mut removed = 0;
         for (hash, slot) in &doomed.keys[..doomed.len] {
             // One that `forget` has removed leaves a hole, and is not in the index.
@@ -81,11 +86,8 @@ impl Shard {
         }
         self.room += removed;
         self.counts.forgotten_on_time += removed as u64;
-        let any = doomed.chunks > 0;
         for _ in 0..doomed.chunks {
             self.wheel.free_dead(&mut self.pool);
         }
-        (doomed.len, doomed.chunks) = (0, 0);
-        any
     }
 }

@@ -112,16 +112,9 @@ impl Wheel {
         self.next_due
     }
 
-    /// The `nth` dead chunk, oldest first.
-    pub(crate) fn peek_dead(&self, pool: &Pool, nth: usize) -> Option<u32> {
-        let mut chunk = self.dead.head;
-        for _ in 0..nth {
-            if chunk == NONE {
-                break;
-            }
-            chunk = pool.header(chunk).next;
-        }
-        (chunk != NONE).then_some(chunk)
+    /// The first of the dead chunks, which are linked by their headers; `NONE` if there are none.
+    pub(crate) fn dead_head(&self) -> u32 {
+        self.dead.head
     }
 
     /// Frees the oldest dead chunk, whose keys the caller has removed from the index.
