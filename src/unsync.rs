@@ -143,7 +143,7 @@ impl DedupCache {
         let mut hashes = [IndexHash::default(); GROUP];
         for group in entries.chunks(GROUP) {
             let latest = group.iter().fold(0, |latest, (_, time)| time.as_millis().max(latest));
-            let group = if latest <= self.progress.ceiling() { group } else { self.clamp(group, &mut clamped)? };
+            let group = if latest <= self.progress.ceiling() { group } else { self.clamp(group, &mut clamped) };
             let hashes = &mut hashes[..group.len()];
             hashes.iter_mut().zip(group).for_each(|(hash, (key, _))| *hash = self.shard.hash(*key));
             self.shard.insert_group(group, hashes, self.progress.now(), |_, verdict| verdicts.push(verdict))?;
@@ -156,12 +156,12 @@ impl DedupCache {
         &mut self,
         group: &[(Fingerprint, Timestamp)],
         clamped: &'a mut [(Fingerprint, Timestamp); GROUP],
-    ) -> Result<&'a [(Fingerprint, Timestamp)], Error> {
+    ) -> &'a [(Fingerprint, Timestamp)] {
         for (into, (key, time)) in clamped.iter_mut().zip(group) {
-            *into = (*key, Timestamp::from_millis(self.progress.admit(Some(*time))?));
+            *into = (*key, Timestamp::from_millis(self.progress.admit_known(*time)));
         }
         self.catch_up();
-        Ok(&clamped[..group.len()])
+        &clamped[..group.len()]
     }
 
     /// Claims a message for processing. On `Fresh`: effect, then [`commit`](Self::commit), then acknowledge. If the
@@ -379,7 +379,10 @@ impl DedupCache {
         msg_time: impl Into<Option<Timestamp>>,
     ) -> Result<(IndexHash, Fingerprint, u64), Error> {
         self.count_calls(1);
-        let time = self.progress.admit(msg_time.into())?;
+        let time = match msg_time.into() {
+            Some(time) => self.progress.admit_known(time),
+            None => self.progress.admit_unknown()?,
+        };
         self.catch_up();
         let key = key.fingerprint(&self.secret);
         Ok((self.shard.hash(key), key, time))

@@ -231,21 +231,26 @@ impl Progress {
         Ok(())
     }
 
-    /// The time that a message counts with: its own, bounded by the ceiling, or `now` where it is unknown.
-    pub(crate) fn admit(&mut self, msg_time: Option<Timestamp>) -> Result<u64, Error> {
-        let Some(time) = msg_time.map(Timestamp::as_millis) else {
-            self.read_clock();
-            return self.now.ok_or(Error::NoTime);
-        };
-        if time <= self.ceiling() {
-            return Ok(time);
-        }
+    /// The time that a message counts with: its own, bounded by the ceiling.
+    #[inline]
+    pub(crate) fn admit_known(&mut self, msg_time: Timestamp) -> u64 {
+        let time = msg_time.as_millis();
+        if time <= self.ceiling() { time } else { self.clamp(time) }
+    }
+
+    /// The time that a message of unknown time counts with: now, the latest that it can be.
+    #[cold]
+    pub(crate) fn admit_unknown(&mut self) -> Result<u64, Error> {
+        self.read_clock();
+        self.now.ok_or(Error::NoTime)
+    }
+
+    #[cold]
+    fn clamp(&mut self, time: u64) -> u64 {
         self.read_clock();
         let ceiling = self.ceiling();
-        if time > ceiling {
-            self.counts.clamped_times += 1;
-        }
-        Ok(time.min(ceiling))
+        self.counts.clamped_times += u64::from(time > ceiling);
+        time.min(ceiling)
     }
 }
 

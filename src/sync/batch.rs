@@ -27,13 +27,13 @@ pub(super) fn insert_batch(
     let mut sorted = Sorted::default();
     for block in entries.chunks(BLOCK) {
         // Room for all, or else one by one: an entry that finds none must leave those after it untouched.
-        if inner.spare.take(block.len()) {
-            sorted.sort(inner, block)?;
+        if inner.spare.lend(block.len()) {
+            sorted.sort(inner, block);
             let unused = sorted.insert(inner, block.len(), verdicts);
-            inner.spare.put(unused);
+            inner.spare.take_back(block.len(), unused);
         } else {
             for (key, time) in block {
-                let time = inner.admit(Some(*time))?;
+                let time = inner.admit_known(*time);
                 verdicts.push(inner.insert(inner.hasher.hash(*key), *key, time)?);
             }
         }
@@ -43,7 +43,7 @@ pub(super) fn insert_batch(
 
 impl Sorted {
     /// A counting sort: entries of one shard keep their order.
-    fn sort(&mut self, inner: &Inner, block: &[(Fingerprint, Timestamp)]) -> Result<(), Error> {
+    fn sort(&mut self, inner: &Inner, block: &[(Fingerprint, Timestamp)]) {
         let shards = inner.shards.len();
         self.ends.clear();
         self.ends.resize(shards + 1, 0);
@@ -61,11 +61,10 @@ impl Sorted {
             let next = &mut self.ends[hash.shard(shards)];
             let at = *next as usize;
             *next += 1;
-            self.entries[at] = (*key, Timestamp::from_millis(inner.admit(Some(*time))?));
+            self.entries[at] = (*key, Timestamp::from_millis(inner.admit_known(*time)));
             self.hashes[at] = hash;
             self.origins[at] = origin;
         }
-        Ok(())
     }
 
     /// Inserts every shard's entries, for which `room` was set aside; what of it was not needed.

@@ -389,8 +389,16 @@ impl Inner {
     #[inline]
     fn admit(&self, msg_time: Option<Timestamp>) -> Result<u64, Error> {
         match msg_time {
-            Some(time) if time.as_millis() <= self.published.ceiling.load(Relaxed) => Ok(time.as_millis()),
-            _ => self.change_progress(|progress| progress.admit(msg_time)),
+            Some(time) => Ok(self.admit_known(time)),
+            None => self.change_progress(Progress::admit_unknown),
+        }
+    }
+
+    #[inline]
+    fn admit_known(&self, time: Timestamp) -> u64 {
+        match time.as_millis() {
+            believed if believed <= self.published.ceiling.load(Relaxed) => believed,
+            _ => self.change_progress(|progress| progress.admit_known(time)),
         }
     }
 

@@ -4,13 +4,16 @@
 use super::{Inner, Local};
 use crate::engine::{Full, IndexHash, Shard};
 use parking_lot::MutexGuard;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const PORTION_MAX: usize = 1024;
 
-/// Room that no shard has. A mere count: it guards no data, so no order is needed.
+/// Room that no shard has.
 pub(super) struct Spare {
     left: AtomicUsize,
+    /// Set aside for batches that are under way.
+    lent: AtomicUsize,
     shards: usize,
     portion: usize,
 }
@@ -18,19 +21,34 @@ pub(super) struct Spare {
 impl Spare {
     pub(super) fn new(max_keys: usize, shards: usize) -> Self {
         let portion = (max_keys / (shards * 64)).clamp(1, PORTION_MAX);
-        Self { left: AtomicUsize::new(max_keys), shards, portion }
+        Self { left: AtomicUsize::new(max_keys), lent: AtomicUsize::new(0), shards, portion }
     }
 
     pub(super) fn left(&self) -> usize {
         self.left.load(Relaxed)
     }
 
-    /// Takes `count` if there is as much.
-    pub(super) fn take(&self, count: usize) -> bool {
-        self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(count)).is_ok()
+    /// Sets room aside for a batch, if there is as much.
+    pub(super) fn lend(&self, count: usize) -> bool {
+        self.lent.fetch_add(count, Relaxed);
+        let lent = self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(count)).is_ok();
+        if !lent {
+            self.lent.fetch_sub(count, Relaxed);
+        }
+        lent
     }
 
-    pub(super) fn put(&self, count: usize) {
+    /// Takes back what a batch has not used of what was lent to it.
+    pub(super) fn take_back(&self, lent: usize, unused: usize) {
+        self.put(unused);
+        self.lent.fetch_sub(lent, Release); // after `put`: who sees that nothing is lent sees what was given back
+    }
+
+    fn is_lent(&self) -> bool {
+        self.lent.load(Acquire) > 0
+    }
+
+    fn put(&self, count: usize) {
         if count > 0 {
             self.left.fetch_add(count, Relaxed);
         }
@@ -81,30 +99,32 @@ impl Inner {
         }
     }
 
-    /// Gathers the room that other shards have and do not need. One shard's lock is held at a time. `None` if there is
-    /// none anywhere; otherwise another thread may be faster, and so the caller comes back until that is so.
+    /// Gathers the room that shards have and do not need. With all locks held, so that `None` is true of one moment: no
+    /// room anywhere, and no batch that may give some back.
     #[cold]
     fn find_room<'a>(&'a self, at: usize, local: MutexGuard<'a, Local>) -> Option<MutexGuard<'a, Local>> {
         drop(local);
-        let mut found = 0;
-        for shard in 0..self.shards.len() {
-            let mut local = self.enter(shard, 0);
+        // In the order of their numbers, as whoever holds more than one does.
+        let mut all: Vec<_> = (0..self.shards.len()).map(|shard| self.enter(shard, 0)).collect();
+        for local in &mut all {
             local.shard.gather_room(self.published.now());
-            found += local.shard.room;
             self.spare.put(std::mem::take(&mut local.shard.room));
         }
-        if found == 0 && self.spare.left() == 0 && !(self.forgets_oldest && self.evict_oldest()) {
+        let is_lent = self.spare.is_lent();
+        if self.spare.left() == 0 && !is_lent && !(self.forgets_oldest && self.evict_oldest(&mut all)) {
             return None;
+        }
+        drop(all);
+        if is_lent {
+            std::thread::yield_now(); // to the batch that has it
         }
         Some(self.enter(at, 0))
     }
 
     /// Forgets the key that would expire first over all shards.
-    fn evict_oldest(&self) -> bool {
-        let due = |shard: &usize| self.shards[*shard].lock().shard.next_due();
-        let oldest = (0..self.shards.len()).filter(|shard| self.shards[*shard].lock().shard.len() > 0).min_by_key(due);
-        oldest.is_some_and(|shard| {
-            let mut local = self.shards[shard].lock();
+    fn evict_oldest(&self, all: &mut [MutexGuard<'_, Local>]) -> bool {
+        let oldest = all.iter_mut().filter(|local| local.shard.len() > 0).min_by_key(|local| local.shard.next_due());
+        oldest.is_some_and(|local| {
             let evicted = local.shard.evict();
             self.spare.put(std::mem::take(&mut local.shard.room));
             evicted

@@ -1,1 +1,43 @@
-fn main() {}
+//! The command `oncewheel`: runs the dedup cache on deliveries in newline-delimited JSON.
+
+mod args;
+mod durations;
+mod failure;
+
+mod run;
+
+mod input;
+mod lines;
+
+mod delivery;
+mod fields;
+
+mod judge;
+
+mod outputs;
+mod progress;
+mod report;
+mod summary;
+
+use crate::args::Command;
+use crate::failure::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !matches!(failure, Failure::OutputClosed) {
+                report::tell(&failure.to_string());
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn command() -> Result<(), Failure> {
+    match args::parse(std::env::args_os())? {
+        None => Ok(()),
+        Some(args::Cli { command: Command::Dedup(options) }) => run::dedup(&options),
+    }
+}

@@ -1,0 +1,103 @@
+//! Everything that is compared, each doing the same job: take a stream of deliveries, report the duplicates, and forget
+//! keys when the queue has moved on. Shared by the benchmarks and by `examples/report`.
+
+mod floor;
+mod oncewheel;
+mod peers;
+mod stream;
+mod team;
+
+pub(crate) use stream::{BATCH, Delivery, Stream, config};
+pub(crate) use team::{Tally, Team};
+
+use ::oncewheel::Timestamp;
+use std::time::Duration;
+
+/// One cache, or one thread's handle to it.
+pub(crate) trait Contender: Send {
+    /// Moves the watermark: nothing older than this is delivered any more. Keys that it passes may be forgotten.
+    fn observe(&mut self, watermark: Timestamp);
+
+    /// Checks and records deliveries; returns how many were duplicates.
+    fn take(&mut self, deliveries: &[Delivery]) -> usize;
+
+    /// Keys held.
+    fn held(&self) -> usize;
+
+    /// What the cache itself says that it takes, in bytes.
+    fn memory_counted(&self) -> Option<usize> {
+        None
+    }
+
+    /// For caches that forget by the wall clock and not by the watermark: after how long.
+    fn time_to_live(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// A cache for so many live keys, as one handle for each of so many threads.
+pub(crate) type Build = fn(live: usize, threads: usize) -> Vec<Box<dyn Contender>>;
+
+pub(crate) struct Entrant {
+    pub(crate) name: &'static str,
+    build: Build,
+    /// Whether all handles are to one cache.
+    shared: bool,
+}
+
+/// One thread.
+pub(crate) const ENTRANTS: [Entrant; 11] = [
+    Entrant::single("floor", |live, _| one(floor::Floor::new(live))),
+    Entrant::single("oncewheel_unsync_batch", |live, _| one(oncewheel::UnsyncBatch::new(live))),
+    Entrant::single("oncewheel_unsync", |live, _| one(oncewheel::Unsync::new(live))),
+    Entrant::single("oncewheel_sync", |live, _| one(oncewheel::Sync::new(live))),
+    Entrant::single("oncewheel_sync_batch", |live, _| one(oncewheel::SyncBatch::new(live))),
+    Entrant::single("oncewheel_claim", |live, _| one(oncewheel::Claim::new(live))),
+    Entrant::single("dashmap_wheel", |_, _| one(peers::DashMapWheel::new())),
+    Entrant::single("hashmap_fifo", |_, _| one(peers::HashMapFifo::new())),
+    Entrant::single("two_generations", |_, _| one(peers::TwoGenerations::new())),
+    Entrant::single("moka_ttl", |live, _| one(peers::MokaTtl::new(live))),
+    Entrant::single("quick_cache", |live, _| one(peers::QuickCache::new(live))),
+];
+
+/// Several threads, each with its own keys.
+pub(crate) const THREADED: [Entrant; 5] = [
+    Entrant { name: "oncewheel_sync", build: |live, threads| many(&oncewheel::Sync::new(live), threads), shared: true },
+    Entrant {
+        name: "oncewheel_sync_batch",
+        build: |live, threads| many(&oncewheel::SyncBatch::new(live), threads),
+        shared: true,
+    },
+    // What scales without limit, and so the ceiling: a cache for each thread.
+    Entrant {
+        name: "oncewheel_unsync_each",
+        build: |live, threads| (0..threads).flat_map(|_| one(oncewheel::UnsyncBatch::new(live / threads))).collect(),
+        shared: false,
+    },
+    Entrant { name: "dashmap_wheel", build: |_, threads| many(&peers::DashMapWheel::new(), threads), shared: true },
+    Entrant { name: "moka_ttl", build: |live, threads| many(&peers::MokaTtl::new(live), threads), shared: true },
+];
+
+impl Entrant {
+    const fn single(name: &'static str, build: Build) -> Self {
+        Self { name, build, shared: false }
+    }
+
+    /// Whether every duplicate must be found.
+    pub(crate) fn is_oncewheel(&self) -> bool {
+        self.name.starts_with("oncewheel")
+    }
+
+    /// Whether it reports duplicates at all.
+    pub(crate) fn is_cache(&self) -> bool {
+        self.name != "floor"
+    }
+}
+
+fn one(contender: impl Contender + 'static) -> Vec<Box<dyn Contender>> {
+    vec![Box::new(contender)]
+}
+
+fn many<C: Contender + Clone + 'static>(contender: &C, threads: usize) -> Vec<Box<dyn Contender>> {
+    (0..threads).flat_map(|_| one(contender.clone())).collect()
+}

@@ -1,0 +1,174 @@
+//! The command line.
+
+use crate::durations;
+use crate::failure::Failure;
+use crate::fields::Path as FieldPath;
+use clap::{Args, Parser, Subcommand};
+use oncewheel::{Config, Horizon};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Exact deduplication for consumers of at-least-once message queues
+#[derive(Debug, Parser)]
+#[command(name = "oncewheel", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Dedup(Box<Options>),
+}
+
+const AFTER_HELP: &str = "\
+Deliveries are JSON objects, one a line. Lines go out byte for byte as they came, in order; blank lines are skipped.
+The key is a string or an integer; 1 and \"1\" are the same key.
+Times are Unix milliseconds (an integer, or a string of digits) or RFC 3339 text. null, 0 and absence mean: unknown.
+If the first delivery has none of the three time fields, the wall clock is used.
+
+Exit status: 0 done; 64 wrong usage; 65 a bad line; 66 an input is missing; 73 an output cannot be made; 74 reading or
+writing failed; 75 the cache is full. What was judged before is always written out.";
+
+/// Write each delivery once: read newline-delimited JSON, leave out what was delivered before
+#[derive(Args, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Options {
+    /// Deliveries, read in order; compressed ones (.gz) are recognised. '-' or none: standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Field with the dedup key. Dots lead into nested objects: payload.id
+    #[arg(long, value_name = "FIELD", default_value = "key", help_heading = "Fields")]
+    pub(crate) key: FieldPath,
+
+    /// Field with the time at which the broker stored this copy
+    #[arg(long, value_name = "FIELD", default_value = "msg_time", help_heading = "Fields")]
+    pub(crate) msg_time: FieldPath,
+
+    /// Field with the time of the queue's oldest message that is not yet acknowledged
+    #[arg(long, value_name = "FIELD", default_value = "min_msg_time", help_heading = "Fields")]
+    pub(crate) min_msg_time: FieldPath,
+
+    /// Field with the time of the delivery; where a line has none, the clock stays
+    #[arg(long, value_name = "FIELD", default_value = "delivered_at", help_heading = "Fields")]
+    pub(crate) now: FieldPath,
+
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+
+    /// Where duplicates go; otherwise they are only counted
+    #[arg(long, value_name = "FILE", value_parser = output, help_heading = "Outputs")]
+    pub(crate) duplicates: Option<PathBuf>,
+
+    /// Where deliveries go that are older than the watermark and unknown, so that the cache cannot vouch for them;
+    /// otherwise they are only counted
+    #[arg(long, value_name = "FILE", value_parser = output, help_heading = "Outputs")]
+    pub(crate) too_old: Option<PathBuf>,
+
+    /// Where lines go that are no deliveries; otherwise the run stops at the first
+    #[arg(long, value_name = "FILE", value_parser = output, help_heading = "Outputs")]
+    pub(crate) rejects: Option<PathBuf>,
+
+    /// Where a summary in JSON goes; '-' is standard error, in place of the summary for people
+    #[arg(long, value_name = "FILE", help_heading = "Outputs")]
+    pub(crate) summary: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits (durations such as 500ms, 90s, 10m, 1h30m, 15d)")]
+pub(crate) struct Limits {
+    /// Longest time between a producer's first and last attempt to send the same message
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = durations::parse)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) max_retry: Duration,
+
+    /// Longest time that a copy can be under way before the broker has stored it
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = durations::parse)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) max_network: Duration,
+
+    /// How long the broker keeps messages; 'none': for ever
+    #[arg(long, value_name = "DURATION", default_value = "15d", value_parser = retention)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) max_retention: Retention,
+
+    /// How far a message's time may lie below that of one ahead of it in the queue: seconds where producers make the
+    /// times
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = durations::parse)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) max_out_of_orderness: Duration,
+
+    /// How far a time may lie ahead of the time of the delivery: a message's is cut to that, a min_msg_time is ignored;
+    /// both are counted
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = durations::parse)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) max_clock_skew: Duration,
+
+    /// Most keys held at once, some 27 bytes each; memory is taken as they come
+    #[arg(long, value_name = "COUNT", default_value = "10000000", allow_hyphen_values = true)]
+    pub(crate) max_keys: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retention(pub(crate) Option<Duration>);
+
+impl Limits {
+    pub(crate) fn config(&self) -> Config {
+        let horizon = Horizon::new(self.max_retry, self.max_network)
+            .max_out_of_orderness(self.max_out_of_orderness)
+            .max_clock_skew(self.max_clock_skew);
+        let horizon = match self.max_retention {
+            Retention(Some(retention)) => horizon.max_retention(retention),
+            Retention(None) => horizon,
+        };
+        Config::new(horizon).max_keys(self.max_keys)
+    }
+}
+
+fn retention(text: &str) -> Result<Retention, String> {
+    if text == "none" {
+        return Ok(Retention(None));
+    }
+    durations::parse(text).map(|retention| Retention(Some(retention))).map_err(|mend| format!("{mend}; or none"))
+}
+
+fn output(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "-" => Err("standard output carries the deliveries to be processed: name a file".to_owned()),
+        path => Ok(path.into()),
+    }
+}
+
+/// `None`: help or the version was asked for, and is printed.
+pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => Ok(Some(cli)),
+        Err(error) if error.use_stderr() => Err(Failure::Usage(in_one_line(&error))),
+        Err(help) => {
+            let _ = help.print(); // nobody is there to read it
+            Ok(None)
+        }
+    }
+}
+
+/// What clap says in a paragraph: the error and its tips, without the usage.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let said: Vec<_> = said.filter(|line| !line.is_empty() && !line.starts_with("For more information")).collect();
+    let said = said.join("; ");
+    format!("{}; see oncewheel dedup --help", said.strip_prefix("error: ").unwrap_or(&said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,146 @@
+//! At `max_keys`: refused, never silently forgotten, unless that was chosen.
+
+use crate::fronts::{Front, on_both_fronts};
+use oncewheel::{Claimed, Clock, Config, Error, Horizon, Timestamp, Verdict, WhenFull};
+use std::time::Duration;
+
+fn config(max_keys: usize) -> Config {
+    let horizon = Horizon::new(Duration::from_millis(1000), Duration::ZERO);
+    Config::new(horizon).clock(Clock::Manual).max_keys(max_keys)
+}
+
+fn key(number: usize) -> String {
+    format!("key-{number}")
+}
+
+on_both_fronts! {
+    fn exactly_max_keys_are_held_and_the_next_is_refused_without_forgetting<C: Front>() {
+        for max_keys in [1, 2, 7, 100, 5_000, 20_000] {
+            let mut cache = C::new(config(max_keys).shards(8)).unwrap();
+            for number in 0..max_keys {
+                assert_eq!(cache.insert(&key(number), Some(5)), Ok(Verdict::Fresh), "{number} of {max_keys}");
+            }
+            for _ in 0..3 {
+                assert_eq!(cache.insert("one more", Some(5)), Err(Error::Full));
+                assert!(matches!(cache.claim("one more", Some(5)), Err(Error::Full)));
+            }
+            for number in 0..max_keys {
+                assert_eq!(cache.insert(&key(number), Some(5)), Ok(Verdict::Duplicate));
+            }
+            let stats = cache.stats();
+            assert_eq!((stats.fresh, stats.forgotten_early, cache.len()), (max_keys as u64, 0, max_keys));
+            cache.validate();
+        }
+    }
+
+    fn after_full_the_cache_fills_again_as_the_watermark_moves<C: Front>() {
+        let mut cache = C::new(config(5_000).shards(4)).unwrap();
+        cache.observe_known(1).unwrap();
+        for round in 0..20 {
+            let time = 1 + round * 2000;
+            for number in 0..5_000 {
+                assert_eq!(cache.insert(&format!("{round}/{number}"), Some(time)), Ok(Verdict::Fresh));
+            }
+            assert_eq!(cache.insert("one more", Some(time)), Err(Error::Full));
+            cache.observe_known(time + 2000).unwrap();
+            cache.validate();
+        }
+        assert!(cache.stats().memory_bytes < 5_000 * 80, "{} bytes", cache.stats().memory_bytes);
+    }
+
+    fn open_claims_take_room_and_give_it_back<C: Front>() {
+        let mut cache = C::new(config(2)).unwrap();
+        let Ok(Claimed::Fresh(first)) = cache.claim("a", Some(5)) else { panic!() };
+        let Ok(Claimed::Fresh(second)) = cache.claim("b", Some(5)) else { panic!() };
+        assert_eq!(cache.insert("c", Some(5)), Err(Error::Full));
+        cache.commit(first).unwrap();
+        assert_eq!(cache.insert("c", Some(5)), Err(Error::Full));
+        cache.abort(second);
+        assert_eq!(cache.insert("c", Some(5)), Ok(Verdict::Fresh));
+        assert!(cache.forget("a"));
+        assert_eq!(cache.insert("d", Some(5)), Ok(Verdict::Fresh));
+        cache.validate();
+    }
+
+    fn a_batch_that_meets_full_says_how_many_entries_it_answered<C: Front>() {
+        let mut cache = C::new(config(50)).unwrap();
+        let mut verdicts = Vec::new();
+        let entry = |cache: &C, number| (cache.fingerprint(&key(number)), Timestamp::from_millis(5));
+        let batch: Vec<_> = (0..80).map(|number| entry(&cache, number % 60)).collect();
+        assert_eq!(cache.insert_batch(&batch, &mut verdicts), Err(Error::Full));
+        assert_eq!(verdicts, [Verdict::Fresh; 50]);
+        let known: Vec<_> = (0..50).map(|number| entry(&cache, number)).collect();
+        assert_eq!(cache.insert_batch(&known, &mut verdicts), Ok(()));
+        assert_eq!(verdicts, [Verdict::Duplicate; 50]);
+        assert_eq!(cache.len(), 50);
+        cache.validate();
+    }
+
+    fn forget_oldest_forgets_what_would_expire_first_and_counts_it<C: Front>() {
+        let mut cache = C::new(config(100).when_full(WhenFull::ForgetOldest)).unwrap();
+        cache.observe_known(1000).unwrap();
+        for number in 0..300u64 {
+            assert_eq!(cache.insert(&key(number as usize), Some(1000 + number)), Ok(Verdict::Fresh));
+        }
+        let stats = cache.stats();
+        assert_eq!((stats.keys_live, stats.forgotten_early), (100, 200));
+        let since = stats.vouches_since.unwrap().as_millis();
+        // The deadlines of slots two wheel levels up are 8 ms wide.
+        assert!((1200..=1208).contains(&since), "{since}");
+        for number in (since - 1000)..300 {
+            assert_eq!(cache.insert(&key(number as usize), Some(1000 + number)), Ok(Verdict::Duplicate), "{number}");
+        }
+        assert_eq!(cache.insert(&key(0), Some(1300)), Ok(Verdict::Fresh), "forgotten early");
+        cache.validate();
+    }
+
+    fn forget_oldest_holds_max_keys_at_scale_and_in_batches<C: Front>() {
+        let mut cache = C::new(config(20_000).shards(4).when_full(WhenFull::ForgetOldest)).unwrap();
+        let mut verdicts = Vec::new();
+        for round in 0..60u64 {
+            let time = Timestamp::from_millis(1000 + round);
+            let batch: Vec<_> =
+                (0..1000).map(|number| (cache.fingerprint(&format!("{round}/{number}")), time)).collect();
+            cache.insert_batch(&batch, &mut verdicts).unwrap();
+            assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Fresh));
+        }
+        cache.validate();
+        let stats = cache.stats();
+        assert!(stats.keys_live <= 20_000 && stats.keys_live > 19_000, "{}", stats.keys_live);
+        assert_eq!(stats.keys_live as u64 + stats.forgotten_early, 60_000);
+        let since = stats.vouches_since.unwrap().as_millis() - 1000;
+        assert!(since < 50, "of 20 rounds that fit, most are vouched for: since {since}");
+        for round in since..60 {
+            for number in 0..1000 {
+                assert_eq!(cache.insert(&format!("{round}/{number}"), Some(1060)), Ok(Verdict::Duplicate));
+            }
+        }
+    }
+
+    fn forget_oldest_with_only_claims_is_full<C: Front>() {
+        let mut cache = C::new(config(1).when_full(WhenFull::ForgetOldest)).unwrap();
+        let Ok(Claimed::Fresh(claim)) = cache.claim("a", Some(5)) else { panic!() };
+        assert_eq!(cache.insert("b", Some(5)), Err(Error::Full));
+        cache.commit(claim).unwrap();
+        assert_eq!(cache.insert("b", Some(5)), Ok(Verdict::Fresh));
+    }
+
+    fn inserting_and_forgetting_in_turn_takes_no_more_and_more_memory<C: Front>() {
+        let mut cache = C::new(config(10)).unwrap();
+        let _ = cache.insert("stays", Some(5)).unwrap();
+        let before = cache.stats().memory_bytes;
+        for _ in 0..100_000 {
+            let _ = cache.insert("comes and goes", Some(5)).unwrap();
+            assert!(cache.forget("comes and goes"));
+        }
+        cache.validate();
+        let after = cache.stats().memory_bytes;
+        assert!(after < before + 10_000, "{before} bytes became {after}");
+    }
+
+    fn an_empty_cache_is_small<C: Front>() {
+        let horizon = Horizon::new(Duration::from_secs(600), Duration::from_secs(30));
+        let cache = C::new(Config::new(horizon)).unwrap();
+        assert!(cache.stats().memory_bytes < 256 << 10, "{}", cache.stats().memory_bytes);
+    }
+}
