@@ -327,3 +327,6 @@ impl Shard {
 fn is_past(time: u64, span: u64, watermark: u64) -> bool {
     time.saturating_add(span) < watermark
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,7 @@ pub(crate) struct Limits {
     #[arg(allow_hyphen_values = true)]
     pub(crate) max_out_of_orderness: Duration,
 
-    /// How far a time may lie ahead of the time of the delivery: a message's is cut to that, a min_msg_time is ignored;
+    /// How far a time may lie ahead of the time of the delivery: a message's is cut to that, a queue's is ignored;
     /// both are counted
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = durations::parse)]
     #[arg(allow_hyphen_values = true)]

@@ -46,8 +46,8 @@ mod tests {
 
     #[test]
     fn what_is_no_length_of_time_is_refused() {
-        for written in ["", "10", "s", "ten minutes", "-5s", "5s ago", "1 month", "99999999999999999999s", "9999999h"] {
-            assert!(parse(written).is_ok() == (written == "9999999h"), "{written}");
+        for written in ["", "10", "s", "ten minutes", "-5s", "5s ago", "1 month", "99999999999999999999s"] {
+            assert!(parse(written).is_err(), "{written}");
         }
     }
 }

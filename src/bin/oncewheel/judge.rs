@@ -111,7 +111,9 @@ impl Judge {
         let why = if options.limits.max_retention == Retention(None) {
             "--max-retention is none: set it, or name the right field with --min-msg-time".to_owned()
         } else if self.cache.stats().now.is_none() {
-            format!("no {now} was, from which --max-retention counts: name the right fields with --min-msg-time or --now")
+            format!(
+                "no {now} was, from which --max-retention counts: name the right fields with --min-msg-time or --now"
+            )
         } else {
             format!("{now} less --max-retention lies before 1970: is it in milliseconds?")
         };

@@ -5,13 +5,13 @@ use crate::delivery::Deliveries;
 use crate::failure::{Failure, Place};
 use crate::input::{self, BytesRead, Input};
 use crate::judge::Judge;
-use crate::outputs::{self, Outputs};
+use crate::outputs::Outputs;
 use crate::progress::Progress;
+use crate::report::Report;
 use crate::summary::Summary;
 use oncewheel::Verdict;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The first thing that went wrong is what is returned; what was judged before is written out in any case, and the
@@ -20,7 +20,7 @@ pub(crate) fn dedup(options: &Options) -> Result<(), Failure> {
     // Checked before any output is emptied.
     let judge = Judge::new(options.limits.config()).map_err(|error| Failure::Usage(error.to_string()))?;
     let outputs = Outputs::create(options)?;
-    let summary = SummaryTo::create(options.summary.as_deref())?;
+    let report = Report::create(options.summary.as_deref())?;
     let bytes_read = BytesRead::default();
     let mut run = Run {
         options,
@@ -36,8 +36,8 @@ pub(crate) fn dedup(options: &Options) -> Result<(), Failure> {
     let flushed = run.outputs.flush();
     let elapsed = run.progress.finish();
     let done = read.and(flushed);
-    let wants_quiet = matches!(done, Err(Failure::OutputClosed));
-    let reported = summary.write(&run.summary(elapsed), wants_quiet);
+    let is_watched = !matches!(done, Err(Failure::OutputClosed));
+    let reported = report.write(&run.summary(elapsed), is_watched);
     done.and(reported)
 }
 
@@ -61,7 +61,7 @@ impl Run<'_> {
 
     fn read(&mut self, input: Input) -> Result<(), Failure> {
         let mut place = Place { file: input.name.clone(), line: 0 };
-        let mut lines = input.lines().map_err(|error| place.clone().read_failure(error))?;
+        let mut lines = input.lines().map_err(|error| read_failure(&place, error))?;
         loop {
             while let Some(line) = lines.next() {
                 place.line += 1;
@@ -70,7 +70,7 @@ impl Run<'_> {
             // Reading may have to wait; nobody downstream should wait for what is judged already.
             self.outputs.flush()?;
             self.progress.update(self.judged + self.rejected);
-            if !lines.read_on().map_err(|error| place.clone().read_failure(error))? {
+            if !lines.read_on().map_err(|error| read_failure(&place, error))? {
                 break;
             }
         }
@@ -110,23 +110,11 @@ impl Run<'_> {
 
     fn summary(&mut self, elapsed: Duration) -> Summary {
         let stats = self.judge.stats();
-        Summary::new(&stats, &self.judge.peaks, self.rejected, elapsed)
+        Summary::new(&stats, self.judge.peaks, self.rejected, elapsed, &self.options.limits)
     }
 }
 
-/// Where the summary goes, open before the run so that a wrong path does not show only at its end.
-enum SummaryTo {
-    People,
-    Stderr,
-    File(File, String),
-}
-
-impl SummaryTo {
-    fn create(path: Option<&Path>) -> Result<Self, Failure> {
-        match path {
-            None => Ok(Self::People),
-            Some(path) if path.as_os_str() == "-" => Ok(Self::Stderr),
-            Some(path) => Ok(Self::File(outputs::create_file(path)?, path.display().to_string())),
-        }
-    }
+/// The line that could not be read is the one after the last that was.
+fn read_failure(last: &Place, error: io::Error) -> Failure {
+    Failure::Read { place: Place { file: last.file.clone(), line: last.line + 1 }, error }
 }

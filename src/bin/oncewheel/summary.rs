@@ -1,0 +1,151 @@
+//! What a run comes to, for programs and for people.
+
+use crate::args::Limits;
+use crate::durations;
+use crate::judge::Peaks;
+use indicatif::{BinaryBytes, HumanCount};
+use oncewheel::{Stats, Timestamp};
+use serde::Serialize;
+use std::fmt;
+use std::time::Duration;
+
+/// As JSON: all counts are from the start of the run, times and ages in milliseconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    /// Lines that were judged or rejected
+    deliveries: u64,
+    fresh: u64,
+    duplicates: u64,
+    too_old: u64,
+    rejected: u64,
+    keys_live_max: usize,
+    keys_live_end: usize,
+    memory_bytes_max: usize,
+    /// Ages are null if there was no duplicate. Half of the duplicates were not older than `p50`, or up to twice that.
+    duplicate_age_ms_p50: Option<u64>,
+    duplicate_age_ms_p99: Option<u64>,
+    duplicate_age_ms_max: Option<u64>,
+    /// Duplicates whose copies lay further apart than `max_retry + max_network`
+    late_duplicates: u64,
+    /// How far behind the watermark the oldest of the `too_old` was
+    too_old_by_ms_max: u64,
+    clamped_times: u64,
+    refused_times: u64,
+    forgotten_on_time: u64,
+    watermark_ms: Option<u64>,
+    elapsed_ms: u64,
+    deliveries_per_second: u64,
+    #[serde(skip)]
+    span: Duration,
+    #[serde(skip)]
+    max_out_of_orderness: Duration,
+    #[serde(skip)]
+    max_clock_skew: Duration,
+}
+
+impl Summary {
+    pub(crate) fn new(stats: &Stats, peaks: Peaks, rejected: u64, elapsed: Duration, limits: &Limits) -> Self {
+        let deliveries = stats.fresh + stats.duplicate + stats.too_old + rejected;
+        let ages = &stats.duplicate_ages;
+        Self {
+            deliveries,
+            fresh: stats.fresh,
+            duplicates: stats.duplicate,
+            too_old: stats.too_old,
+            rejected,
+            keys_live_max: peaks.keys_live.max(stats.keys_live),
+            keys_live_end: stats.keys_live,
+            memory_bytes_max: peaks.memory_bytes.max(stats.memory_bytes),
+            duplicate_age_ms_p50: ages.quantile(0.5).map(millis),
+            duplicate_age_ms_p99: ages.quantile(0.99).map(millis),
+            duplicate_age_ms_max: ages.max().map(millis),
+            late_duplicates: stats.late_duplicates,
+            too_old_by_ms_max: peaks.too_old_by_ms,
+            clamped_times: stats.clamped_times,
+            refused_times: stats.refused_times,
+            forgotten_on_time: stats.forgotten_on_time,
+            watermark_ms: stats.watermark.map(Timestamp::as_millis),
+            elapsed_ms: millis(elapsed),
+            deliveries_per_second: (deliveries as f64 / elapsed.as_secs_f64().max(1e-6)) as u64,
+            span: limits.max_retry.saturating_add(limits.max_network),
+            max_out_of_orderness: limits.max_out_of_orderness,
+            max_clock_skew: limits.max_clock_skew,
+        }
+    }
+
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":{:?}}}", error.to_string()))
+    }
+
+    fn write_duplicates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  duplicates {:>14}", HumanCount(self.duplicates).to_string())?;
+        let ages = (self.duplicate_age_ms_p50, self.duplicate_age_ms_p99, self.duplicate_age_ms_max);
+        let (Some(p50), Some(p99), Some(max)) = ages else { return writeln!(f) };
+        let share = 100.0 * self.duplicates as f64 / self.deliveries as f64;
+        let [p50, p99, max] = [p50, p99, max].map(age);
+        writeln!(f, "   {share:.2} %; copies apart: half up to {p50}, 99 % up to {p99}, all up to {max}")
+    }
+
+    fn write_warnings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.late_duplicates > 0 {
+            let (late, span) = (HumanCount(self.late_duplicates), durations::text(self.span));
+            let max = self.duplicate_age_ms_max.unwrap_or_default();
+            let enough = durations::text_in_seconds_up(Duration::from_millis(max));
+            writeln!(
+                f,
+                "warning: {late} duplicates came later than --max-retry + --max-network = {span} allows and were found only \
+                 because the queue was behind. The horizon is too short: raise it to {enough} at least"
+            )?;
+        }
+        if self.too_old > 0 {
+            let too_old = HumanCount(self.too_old);
+            let behind = Duration::from_millis(self.too_old_by_ms_max);
+            let enough = durations::text_in_seconds_up(self.max_out_of_orderness.saturating_add(behind));
+            writeln!(
+                f,
+                "warning: {too_old} deliveries were older than the watermark and unknown: they may be duplicates or not. \
+                 If producers make the times, set --max-out-of-orderness, here to {enough} at least"
+            )?;
+        }
+        if self.clamped_times + self.refused_times > 0 {
+            let (clamped, refused) = (HumanCount(self.clamped_times), HumanCount(self.refused_times));
+            let skew = durations::text(self.max_clock_skew);
+            writeln!(
+                f,
+                "warning: {clamped} times of messages and {refused} min_msg_times lay more than --max-clock-skew = {skew} \
+                 ahead of the clock and were cut or ignored: check their unit (milliseconds) and the clocks"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// For people.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |count: u64| HumanCount(count).to_string();
+        let seconds = self.elapsed_ms as f64 / 1000.0;
+        writeln!(
+            f,
+            "{} deliveries in {seconds:.2} s, {} a second",
+            count(self.deliveries),
+            count(self.deliveries_per_second)
+        )?;
+        writeln!(f, "  fresh      {:>14}", count(self.fresh))?;
+        self.write_duplicates(f)?;
+        writeln!(f, "  too old    {:>14}", count(self.too_old))?;
+        writeln!(f, "  rejected   {:>14}", count(self.rejected))?;
+        let [max, end] = [self.keys_live_max, self.keys_live_end].map(|keys| count(keys as u64));
+        let memory = BinaryBytes(self.memory_bytes_max as u64);
+        writeln!(f, "  keys held  {max:>14}   at most, {end} at the end; {memory} of memory")?;
+        self.write_warnings(f)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn age(ms: u64) -> String {
+    durations::text(Duration::from_millis(ms))
+}

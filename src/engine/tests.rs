@@ -1,0 +1,77 @@
+use super::*;
+use crate::Timestamp;
+use proptest::prelude::*;
+
+/// With this secret every key below 2^64 has the hash 0: one partition, one bucket, one tag.
+fn all_in_one_bucket(room: usize) -> Shard {
+    let hasher = IndexHasher::new(Fingerprint([0; 2]));
+    let settings = Settings { hasher, keys_max: 100_000, span: 1000, lease: None, evicts: false };
+    Shard::new(&settings, room)
+}
+
+fn key(number: u64) -> Fingerprint {
+    Fingerprint([number, 0])
+}
+
+fn insert(shard: &mut Shard, number: u64, time: u64) -> Result<Verdict, Full> {
+    let hash = shard.hash(key(number));
+    assert_eq!(hash.bits(), 0);
+    shard.insert(hash, key(number), time, None)
+}
+
+#[test]
+fn keys_that_all_fall_into_one_bucket_are_told_apart_found_and_forgotten() {
+    let mut shard = all_in_one_bucket(3000);
+    shard.advance(1);
+    for number in 0..2000 {
+        assert_eq!(insert(&mut shard, number, 1 + number), Ok(Verdict::Fresh));
+    }
+    shard.validate();
+    for number in 0..2000 {
+        assert_eq!(insert(&mut shard, number, 1 + number), Ok(Verdict::Duplicate));
+    }
+    assert!(shard.forget(shard.hash(key(7)), key(7)));
+    shard.advance(2001);
+    while shard.wheel.has_dead() {
+        shard.reclaim_some(1);
+        shard.validate();
+    }
+    assert!((990..=1010).contains(&shard.len()), "{}", shard.len());
+    for number in 1000..2000 {
+        assert_eq!(insert(&mut shard, number, 2001), Ok(Verdict::Duplicate));
+    }
+    assert_eq!(shard.validate(), 3000);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Removals take the overflow counts back, whatever the order.
+    #[test]
+    fn one_bucket_survives_any_order_of_inserting_and_forgetting(
+        steps in prop::collection::vec((0u64..60, any::<bool>()), 1..300)
+    ) {
+        let mut shard = all_in_one_bucket(1000);
+        let mut held = std::collections::BTreeSet::new();
+        for (number, inserts) in steps {
+            if inserts {
+                let was_held = insert(&mut shard, number, 5) == Ok(Verdict::Duplicate);
+                prop_assert_eq!(was_held, !held.insert(number));
+            } else {
+                prop_assert_eq!(shard.forget(shard.hash(key(number)), key(number)), held.remove(&number));
+            }
+            shard.validate();
+        }
+    }
+}
+
+#[test]
+fn a_group_answers_in_one_bucket_too() {
+    let mut shard = all_in_one_bucket(100);
+    let group: Vec<_> = (0..30).map(|number| (key(number % 20), Timestamp::from_millis(5))).collect();
+    let hashes: Vec<_> = group.iter().map(|(key, _)| shard.hash(*key)).collect();
+    let mut verdicts = Vec::new();
+    shard.insert_group(&group, &hashes, None, |_, verdict| verdicts.push(verdict)).unwrap();
+    assert_eq!(verdicts[..20], [Verdict::Fresh; 20]);
+    assert_eq!(verdicts[20..], [Verdict::Duplicate; 10]);
+}
