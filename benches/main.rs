@@ -55,7 +55,10 @@ fn bench_entrant(group: &mut BenchmarkGroup<'_, WallTime>, entrant: &Entrant, li
     });
     if let Some(team) = team.filter(|_| entrant.is_cache()) {
         let (held, missed) = (team.held(), 100.0 * team.tally().missed());
-        println!("{:24}held {held} keys, missed {missed:.2} % of the duplicates\n", "");
+        println!("{:24}held {held} keys, missed {missed:.2} % of the duplicates", "");
+        if let Some(bytes) = team.memory_counted() {
+            println!("{:24}counts {:.1} bytes for each key held", "", bytes as f64 / held as f64);
+        }
         assert!(team.tally().is_exact() || !entrant.is_oncewheel(), "missed duplicates");
     }
 }

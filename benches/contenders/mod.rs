@@ -8,7 +8,7 @@ mod stream;
 mod team;
 
 pub(crate) use stream::{BATCH, Delivery, Stream, config};
-pub(crate) use team::{Tally, Team};
+pub(crate) use team::Team;
 
 use ::oncewheel::Timestamp;
 use std::time::Duration;

@@ -93,8 +93,11 @@ impl HashMapFifo {
 
 impl Contender for HashMapFifo {
     fn observe(&mut self, watermark: Timestamp) {
-        while let Some((key, _)) = self.fifo.pop_front_if(|(_, deadline)| *deadline < watermark.as_millis()) {
-            self.map.remove(&key);
+        while let Some((key, deadline)) = self.fifo.front()
+            && *deadline < watermark.as_millis()
+        {
+            self.map.remove(key);
+            self.fifo.pop_front();
         }
     }
 

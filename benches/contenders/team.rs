@@ -80,10 +80,6 @@ impl Team {
         self.workers[0].contender.time_to_live().is_some()
     }
 
-    pub(crate) fn threads(&self) -> usize {
-        self.workers.len()
-    }
-
     pub(crate) fn held(&self) -> usize {
         let distinct = if self.shared { 1 } else { self.workers.len() };
         self.workers[..distinct].iter().map(|worker| worker.contender.held()).sum()

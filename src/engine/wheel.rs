@@ -243,7 +243,11 @@ impl Level {
         let word = &mut self.occupancy[ring_index(tick) / 64];
         let was_free = *word >> (tick % 64) & 1 == 0;
         *word |= 1 << (tick % 64);
-        self.occupied_slots += u32::from(was_free);
+        // Not `+= u32::from(was_free)`: with optimisation rustc 1.95 then adds 0, having lost the comparison to the
+        // caller's branch on the result. The tests of a release build see it.
+        if was_free {
+            self.occupied_slots += 1;
+        }
         was_free
     }
 
