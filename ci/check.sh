@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands; run by .ci/run and by people. Needs cargo with rustfmt and clippy.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "format"
+cargo fmt --all --check
+
+step "clippy, warnings as errors; the plain library too"
+cargo clippy --all-features --all-targets -- -D warnings
+cargo clippy --no-default-features -- -D warnings
+
+step "the minimum Rust version"
+ci/msrv.sh
+
+step "tests: the README's command"
+cargo test --all-features
+
+step "tests without optional features, compiled as released: no debug assertion, no overflow check"
+cargo test --release --no-default-features --test it
+
+step "documentation without warnings"
+RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+step "examples"
+for example in single_consumer worker_threads broker_watermark registry; do
+    cargo run --quiet --example "$example" >/dev/null
+done
+
+step "the main job: the README's command"
+ci/main-job.sh
+
+step "benchmarks run (not timed)"
+cargo bench --bench oncewheel -- --test 'steady_1m/oncewheel'
+
+step "all is well"
