@@ -84,14 +84,14 @@ impl Pool {
         &mut self.chunk_mut(chunk).header
     }
 
-    /// Appends a key to a chunk that is not full; its slot number.
+    /// Appends a key to a chunk; its slot number, or `None` if the chunk is full.
     #[inline(always)]
-    pub(crate) fn push(&mut self, chunk: u32, key: Fingerprint) -> u32 {
+    pub(crate) fn push(&mut self, chunk: u32, key: Fingerprint) -> Option<u32> {
         let into = self.chunk_mut(chunk);
         let position = into.header.len;
-        into.keys[usize::from(position)] = key;
+        *into.keys.get_mut(usize::from(position))? = key;
         into.header.len = position + 1;
-        slot_at(chunk, position)
+        Some(slot_at(chunk, position))
     }
 
     /// Whether every chunk that a slot number can name is in use.

@@ -15,7 +15,7 @@
 //! A deadline that the ring of its level cannot hold (which happens when the level was started before a watermark was
 //! known, around the time of another message) goes to the next level up. The last level's ring holds every `u64`.
 
-use super::pool::{CHUNK_KEYS, NONE, Pool, chunk_of, position_of, slot_at};
+use super::pool::{NONE, Pool, chunk_of, position_of, slot_at};
 use crate::Fingerprint;
 
 const LEVELS: usize = 19;
@@ -48,11 +48,26 @@ pub(crate) struct Wheel {
     dead: Chain,
     /// The life of a key while no watermark is known.
     span: u64,
+    /// Where the last key went: most often the next one's place too.
+    recent: Recent,
+}
+
+/// A chunk of an occupied slot.
+#[derive(Clone, Copy)]
+struct Recent {
+    level: usize,
+    tick: u64,
+    chunk: u32,
+}
+
+impl Recent {
+    /// No key goes to this level.
+    const NOWHERE: Self = Self { level: LEVELS, tick: 0, chunk: NONE };
 }
 
 impl Wheel {
     pub(crate) fn new(span: u64) -> Self {
-        Self { levels: [const { None }; LEVELS], next_due: u64::MAX, dead: EMPTY, span }
+        Self { levels: [const { None }; LEVELS], next_due: u64::MAX, dead: EMPTY, span, recent: Recent::NOWHERE }
     }
 
     /// Stores a key until the watermark has passed `deadline`; its slot number. A deadline that has passed already goes
@@ -61,7 +76,20 @@ impl Wheel {
     pub(crate) fn push(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64) -> u32 {
         let deadline = deadline.max(watermark);
         let life = if watermark == 0 { self.span } else { deadline - watermark };
-        let mut level = level_of(life);
+        let level = level_of(life);
+        let recent = self.recent;
+        if recent.level == level
+            && recent.tick == deadline >> shift_of(level)
+            && let Some(slot) = pool.push(recent.chunk, key)
+        {
+            return slot;
+        }
+        self.push_anywhere(pool, key, deadline, watermark, level)
+    }
+
+    /// `level`: the finest that is allowed.
+    fn push_anywhere(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64, level: usize) -> u32 {
+        let mut level = level;
         loop {
             let shift = shift_of(level);
             let tick = deadline >> shift;
@@ -71,11 +99,16 @@ impl Wheel {
                     self.next_due = self.next_due.min(due_at(tick, level));
                 }
                 let chain = &mut ring.ring[ring_index(tick)];
-                if chain.tail == NONE || pool.header(chain.tail).len == CHUNK_KEYS {
+                loop {
+                    if chain.tail != NONE
+                        && let Some(slot) = pool.push(chain.tail, key)
+                    {
+                        self.recent = Recent { level, tick, chunk: chain.tail };
+                        return slot;
+                    }
                     let chunk = pool.allocate(tick << shift, level as u8);
                     append(pool, chain, Chain { head: chunk, tail: chunk });
                 }
-                return pool.push(chain.tail, key);
             }
             level += 1;
         }
@@ -91,6 +124,7 @@ impl Wheel {
 
     #[cold]
     fn retire(&mut self, pool: &mut Pool, watermark: u64) {
+        self.recent = Recent::NOWHERE;
         for (number, level) in self.levels.iter_mut().enumerate() {
             let Some(level) = level else { continue };
             while let Some(tick) = level.first_tick()
@@ -126,6 +160,7 @@ impl Wheel {
     /// has emptied come out too.
     pub(crate) fn evict(&mut self, pool: &mut Pool) -> Option<Evicted> {
         let (number, tick) = self.earliest()?;
+        self.recent = Recent::NOWHERE;
         let level = self.levels[number].as_mut()?;
         let chain = &mut level.ring[ring_index(tick)];
         let chunk = chain.head;

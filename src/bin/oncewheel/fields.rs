@@ -70,6 +70,8 @@ impl<const N: usize> Fields<N> {
     /// The whole line must be one JSON object in UTF-8, and no name on the way to a wanted field may be there twice:
     /// which of the two is meant, nobody knows.
     pub(crate) fn read<'a>(&self, line: &'a [u8]) -> Result<[Value<'a>; N], String> {
+        // With its newline, an error at the end would be one of the next line.
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = str::from_utf8(line).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))?;
         let mut values = [const { Value::Absent }; N];
         let mut json = serde_json::Deserializer::from_str(line);
@@ -92,7 +94,7 @@ impl Node {
 
 /// There is only one line, so that its number says nothing.
 fn in_words(error: &serde_json::Error) -> String {
-    let text = error.to_string().replace(" at line 1 column ", " at column ");
+    let text = error.to_string().replace(" at line 1 column 0", "").replace(" at line 1 column ", " at column ");
     if error.is_data() { text } else { format!("not JSON: {text}") }
 }
 
@@ -265,9 +267,9 @@ mod tests {
         for (line, what) in [
             ("{\"a\":1", "EOF while parsing an object at column 6"),
             ("{} {}", "trailing characters at column 4"),
-            ("[1]", "expected a JSON object at column"),
-            ("17", "expected a JSON object at column"),
-            ("{\"b\":tru}", "expected ident at column 8"),
+            ("[1]", "expected a JSON object"),
+            ("17", "expected a JSON object"),
+            ("{\"b\":tru}", "expected ident at column 9"),
             ("{\"b\":\"\u{1}\"}", "control character"),
         ] {
             let error = read(["a"], line).unwrap_err();

@@ -68,7 +68,7 @@ mod tests {
 
     impl Read for Trickle<'_> {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            let bytes = self.1.min(self.0.len());
+            let bytes = self.1.min(into.len());
             self.0.read(&mut into[..bytes])
         }
     }
