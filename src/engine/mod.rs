@@ -18,7 +18,7 @@ use crate::answer::Known;
 use crate::stats::Counts;
 use crate::{Claimed, Fingerprint, Verdict};
 use claims::{ClaimState, Claims};
-use index::Index;
+use index::{Index, Place};
 use pool::Pool;
 use wheel::Wheel;
 
@@ -137,19 +137,26 @@ impl Shard {
         now: Option<u64>,
     ) -> Result<Verdict, Full> {
         self.pay_and_reclaim();
-        self.decide(hash, key, time, now)
+        self.decide(self.index.place(hash), hash, key, time, now)
     }
 
     #[inline(always)]
-    fn decide(&mut self, hash: IndexHash, key: Fingerprint, time: u64, now: Option<u64>) -> Result<Verdict, Full> {
-        if let Some(known) = self.known(hash, key, time, now) {
+    fn decide(
+        &mut self,
+        place: Place,
+        hash: IndexHash,
+        key: Fingerprint,
+        time: u64,
+        now: Option<u64>,
+    ) -> Result<Verdict, Full> {
+        if let Some(known) = self.known(place, hash, key, time, now) {
             return Ok(known.into());
         }
         if !self.make_room(hash, key, now) {
             return Err(Full);
         }
         self.counts.fresh += 1;
-        self.record(hash, key, time);
+        self.record(place, hash, key, time);
         Ok(Verdict::Fresh)
     }
 
@@ -162,7 +169,7 @@ impl Shard {
         now: Option<u64>,
     ) -> Result<Claimed<u64>, Full> {
         self.pay_and_reclaim();
-        if let Some(known) = self.known(hash, key, time, now) {
+        if let Some(known) = self.known(self.index.place(hash), hash, key, time, now) {
             return Ok(known.into());
         }
         if !self.make_room(hash, key, now) {
@@ -179,7 +186,7 @@ impl Shard {
     pub(crate) fn commit(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> bool {
         let Some(time) = self.claims.close(hash, key, generation) else { return false };
         self.room += 1;
-        self.record(hash, key, time);
+        self.record(self.index.place(hash), hash, key, time);
         true
     }
 
@@ -190,8 +197,9 @@ impl Shard {
 
     /// Removes a committed key; `false` if there is none.
     pub(crate) fn forget(&mut self, hash: IndexHash, key: Fingerprint) -> bool {
-        let Some(slot) = self.index.find(hash, key, &self.pool) else { return false };
-        self.index.remove(hash, slot);
+        let place = self.index.place(hash);
+        let Some(slot) = self.index.find(place, key, &self.pool) else { return false };
+        self.index.remove(place, slot);
         self.wheel.retract(&mut self.pool, slot);
         self.room += 1;
         true
@@ -201,7 +209,7 @@ impl Shard {
     pub(crate) fn evict(&mut self) -> bool {
         while let Some(evicted) = self.wheel.evict(&mut self.pool) {
             if let Some((slot, key)) = evicted.key
-                && self.index.remove(self.index.hash(key), slot)
+                && self.index.remove(self.index.place(self.index.hash(key)), slot)
             {
                 let last_time = evicted.last_deadline.saturating_sub(self.span);
                 self.counts.vouches_since = self.counts.vouches_since.max(last_time.saturating_add(1));
@@ -220,8 +228,8 @@ impl Shard {
 
     /// The verdict on a delivery that is not fresh. A claim whose lease is over does not count as one.
     #[inline(always)]
-    fn known(&mut self, hash: IndexHash, key: Fingerprint, time: u64, now: Option<u64>) -> Option<Known> {
-        if let Some(slot) = self.index.find(hash, key, &self.pool) {
+    fn known(&mut self, place: Place, hash: IndexHash, key: Fingerprint, time: u64, now: Option<u64>) -> Option<Known> {
+        if let Some(slot) = self.index.find(place, key, &self.pool) {
             self.counts.duplicate += 1;
             self.note_age(slot, time);
             return Some(Known::Duplicate);
@@ -269,10 +277,10 @@ impl Shard {
     }
 
     #[inline(always)]
-    fn record(&mut self, hash: IndexHash, key: Fingerprint, time: u64) {
+    fn record(&mut self, place: Place, hash: IndexHash, key: Fingerprint, time: u64) {
         let deadline = time.saturating_add(self.span);
         let slot = self.wheel.push(&mut self.pool, key, deadline, self.watermark);
-        self.index.insert(hash, slot, &self.pool);
+        self.index.insert(place, hash, slot, &self.pool);
         self.room -= 1;
     }
 
@@ -306,8 +314,8 @@ impl Shard {
         let mut found = 0;
         let chunks = self.wheel.validate(&self.pool, self.watermark, |slot, dead| {
             let key = self.pool.key(slot);
-            let hash = self.hash(key);
-            if self.index.find(hash, key, &self.pool) == Some(slot) {
+            let place = self.index.place(self.hash(key));
+            if self.index.find(place, key, &self.pool) == Some(slot) {
                 found += 1;
                 let (_, last) = Wheel::deadlines(&self.pool, slot);
                 assert!(!dead || last < self.watermark, "a key died early");
@@ -317,7 +325,8 @@ impl Shard {
         self.pool.validate(chunks);
         self.index.validate(&self.pool);
         for key in self.claims.keys() {
-            assert_eq!(self.index.find(self.hash(key), key, &self.pool), None, "a claimed key is not committed");
+            let place = self.index.place(self.hash(key));
+            assert_eq!(self.index.find(place, key, &self.pool), None, "a claimed key is not committed");
         }
         self.index.len() + self.claims.len() + self.room
     }

@@ -55,13 +55,13 @@ impl IndexHash {
     /// Multiply-shift (Lemire, "Fast random integer generation in an interval", 2019), so that a table may have any
     /// size.
     #[inline(always)]
-    fn bucket(self, buckets: usize) -> usize {
-        ((u64::from(self.0 as u32 >> 8) * buckets as u64) >> 24) as usize
+    fn bucket(self, buckets: usize) -> u32 {
+        ((u64::from(self.0 as u32 >> 8) * buckets as u64) >> 24) as u32
     }
 
     #[inline(always)]
-    fn partition(self, partitions: usize) -> usize {
-        (self.0 >> 32) as usize & (partitions - 1)
+    fn partition(self, partitions: usize) -> u32 {
+        (self.0 >> 32) as u32 & (partitions as u32 - 1)
     }
 
     #[inline(always)]
@@ -73,6 +73,14 @@ impl IndexHash {
     pub(crate) fn bits(self) -> u64 {
         self.0
     }
+}
+
+/// Where a search for a key begins: good until its partition grows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    partition: u32,
+    home: u32,
+    tag: u8,
 }
 
 pub(crate) struct Index {
@@ -94,39 +102,56 @@ impl Index {
         self.hasher.hash(key)
     }
 
+    #[inline(always)]
+    pub(crate) fn place(&self, hash: IndexHash) -> Place {
+        let partition = hash.partition(self.partitions.len());
+        Place { partition, home: hash.bucket(self.partitions[partition as usize].len()), tag: hash.tag() }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.keys
     }
 
+    /// Changes whenever a partition grows, and with it the places of its keys.
     #[inline(always)]
-    pub(crate) fn find(&self, hash: IndexHash, key: Fingerprint, pool: &Pool) -> Option<u32> {
-        self.partition(hash).find(hash, key, pool)
+    pub(crate) fn buckets(&self) -> usize {
+        self.buckets
+    }
+
+    #[inline(always)]
+    pub(crate) fn find(&self, place: Place, key: Fingerprint, pool: &Pool) -> Option<u32> {
+        self.partition(place).find(place, key, pool)
     }
 
     /// A slot number that may be the key's: the one to fetch ahead.
     #[inline(always)]
-    pub(crate) fn candidate(&self, hash: IndexHash) -> Option<u32> {
-        self.partition(hash).candidate(hash)
+    pub(crate) fn candidate(&self, place: Place) -> Option<u32> {
+        self.partition(place).candidate(place)
     }
 
     #[inline(always)]
-    pub(crate) fn prefetch(&self, hash: IndexHash) {
-        self.partition(hash).prefetch(hash);
+    pub(crate) fn prefetch(&self, place: Place) {
+        self.partition(place).prefetch(place);
     }
 
     /// Adds a key that is not in the index. Grows the key's partition where that is full.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, hash: IndexHash, slot: u32, pool: &Pool) {
-        let at = hash.partition(self.partitions.len());
-        self.buckets += self.partitions[at].insert(hash, slot, at % 4, pool, self.hasher);
+    pub(crate) fn insert(&mut self, place: Place, hash: IndexHash, slot: u32, pool: &Pool) {
+        let partition = &mut self.partitions[place.partition as usize];
+        if partition.is_full() {
+            self.buckets += partition.grow(place.partition as usize % 4, pool, self.hasher);
+            let home = hash.bucket(partition.len());
+            partition.insert(Place { home, ..place }, slot);
+        } else {
+            partition.insert(place, slot);
+        }
         self.keys += 1;
     }
 
     /// Removes the entry of a slot number; `false` if there is none (the key was forgotten on purpose before).
     #[inline(always)]
-    pub(crate) fn remove(&mut self, hash: IndexHash, slot: u32) -> bool {
-        let at = hash.partition(self.partitions.len());
-        let removed = self.partitions[at].remove(hash, slot);
+    pub(crate) fn remove(&mut self, place: Place, slot: u32) -> bool {
+        let removed = self.partitions[place.partition as usize].remove(place, slot);
         self.keys -= usize::from(removed);
         removed
     }
@@ -138,10 +163,12 @@ impl Index {
     pub(crate) fn validate(&self, pool: &Pool) {
         let keys: usize = self.partitions.iter().map(|partition| partition.validate(pool, self.hasher)).sum();
         assert_eq!(keys, self.keys, "keys of the index");
+        let buckets: usize = self.partitions.iter().map(Partition::len).sum();
+        assert_eq!(buckets, self.buckets, "buckets of the index");
     }
 
     #[inline(always)]
-    fn partition(&self, hash: IndexHash) -> &Partition {
-        &self.partitions[hash.partition(self.partitions.len())]
+    fn partition(&self, place: Place) -> &Partition {
+        &self.partitions[place.partition as usize]
     }
 }

@@ -1,7 +1,7 @@
 //! A hash table of slot numbers that grows alone: linear probing over cache-line buckets.
 
 use super::bucket::{Bucket, FREE};
-use super::{IndexHash, IndexHasher};
+use super::{IndexHasher, Place};
 use crate::Fingerprint;
 use crate::engine::arch::{LANES, prefetch};
 use crate::engine::pool::Pool;
@@ -18,12 +18,18 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
+    /// In buckets.
     #[inline(always)]
-    pub(crate) fn find(&self, hash: IndexHash, key: Fingerprint, pool: &Pool) -> Option<u32> {
-        let mut at = self.home(hash);
+    pub(crate) fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
+    #[inline(always)]
+    pub(crate) fn find(&self, place: Place, key: Fingerprint, pool: &Pool) -> Option<u32> {
+        let mut at = place.home as usize;
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
-            for lane in bucket.with_tag(hash.tag()) {
+            for lane in bucket.with_tag(place.tag) {
                 if pool.key(bucket.slot(lane)) == key {
                     return Some(bucket.slot(lane));
                 }
@@ -38,45 +44,38 @@ impl Partition {
 
     /// The first slot number in the key's home bucket that has its tag.
     #[inline(always)]
-    pub(crate) fn candidate(&self, hash: IndexHash) -> Option<u32> {
-        let bucket = self.buckets.get(self.home(hash))?;
-        bucket.with_tag(hash.tag()).next().map(|lane| bucket.slot(lane))
+    pub(crate) fn candidate(&self, place: Place) -> Option<u32> {
+        let bucket = self.buckets.get(place.home as usize)?;
+        bucket.with_tag(place.tag).next().map(|lane| bucket.slot(lane))
     }
 
     #[inline(always)]
-    pub(crate) fn prefetch(&self, hash: IndexHash) {
-        if let Some(bucket) = self.buckets.get(self.home(hash)) {
+    pub(crate) fn prefetch(&self, place: Place) {
+        if let Some(bucket) = self.buckets.get(place.home as usize) {
             prefetch(bucket);
         }
     }
 
-    /// Adds a key that is not in the table. Returns by how many buckets the table grew for it.
+    /// Whether the table must grow before another key comes.
     #[inline(always)]
-    pub(crate) fn insert(
-        &mut self,
-        hash: IndexHash,
-        slot: u32,
-        stagger: usize,
-        pool: &Pool,
-        hasher: IndexHasher,
-    ) -> usize {
-        let grown = if self.keys as usize >= self.buckets.len() * KEYS_PER_BUCKET {
-            self.grow(stagger, pool, hasher)
-        } else {
-            0
-        };
+    pub(crate) fn is_full(&self) -> bool {
+        self.keys as usize >= self.buckets.len() * KEYS_PER_BUCKET
+    }
+
+    /// Adds a key that is not in the table, which is not full.
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, place: Place, slot: u32) {
         self.keys += 1;
-        self.place(hash, slot);
-        grown
+        self.settle(place.home as usize, place.tag, slot);
     }
 
     #[inline(always)]
-    fn place(&mut self, hash: IndexHash, slot: u32) {
-        let mut at = self.home(hash);
+    fn settle(&mut self, home: usize, tag: u8, slot: u32) {
+        let mut at = home;
         loop {
             let bucket = &mut self.buckets[at];
             if let Some(lane) = bucket.with_tag(FREE).next() {
-                bucket.set(lane, hash.tag(), slot);
+                bucket.set(lane, tag, slot);
                 return;
             }
             bucket.add_overflow(1);
@@ -86,15 +85,14 @@ impl Partition {
 
     /// Removes the entry of this slot number; `false` if there is none.
     #[inline(always)]
-    pub(crate) fn remove(&mut self, hash: IndexHash, slot: u32) -> bool {
-        let home = self.home(hash);
-        let mut at = home;
+    pub(crate) fn remove(&mut self, place: Place, slot: u32) -> bool {
+        let mut at = place.home as usize;
         for _ in 0..self.buckets.len() {
             let bucket = &mut self.buckets[at];
-            if let Some(lane) = bucket.with_tag(hash.tag()).find(|lane| bucket.slot(*lane) == slot) {
+            if let Some(lane) = bucket.with_tag(place.tag).find(|lane| bucket.slot(*lane) == slot) {
                 bucket.clear(lane);
                 self.keys -= 1;
-                self.take_back_overflow(home, at);
+                self.take_back_overflow(place.home as usize, at);
                 return true;
             }
             if bucket.overflow() == 0 {
@@ -115,9 +113,10 @@ impl Partition {
     }
 
     /// Grows by a quarter and places every key anew, reading the keys from the pool in groups whose misses overlap.
-    /// `stagger` (0 to 3) makes partitions, which fill alike, grow at different times.
+    /// `stagger` (0 to 3) makes partitions, which fill alike, grow at different times. Returns by how many buckets the
+    /// table grew.
     #[cold]
-    fn grow(&mut self, stagger: usize, pool: &Pool, hasher: IndexHasher) -> usize {
+    pub(crate) fn grow(&mut self, stagger: usize, pool: &Pool, hasher: IndexHasher) -> usize {
         let before = self.buckets.len();
         let after = match before {
             0 => 4,
@@ -135,17 +134,17 @@ impl Partition {
             group[filled] = slot;
             filled += 1;
             if filled == GROUP {
-                group.iter().for_each(|slot| self.place(hasher.hash(pool.key(*slot)), *slot));
+                group.iter().for_each(|slot| self.settle_anew(*slot, pool, hasher));
                 filled = 0;
             }
         }
-        group[..filled].iter().for_each(|slot| self.place(hasher.hash(pool.key(*slot)), *slot));
+        group[..filled].iter().for_each(|slot| self.settle_anew(*slot, pool, hasher));
         after - before
     }
 
-    #[inline(always)]
-    fn home(&self, hash: IndexHash) -> usize {
-        hash.bucket(self.buckets.len())
+    fn settle_anew(&mut self, slot: u32, pool: &Pool, hasher: IndexHasher) {
+        let hash = hasher.hash(pool.key(slot));
+        self.settle(hash.bucket(self.len()) as usize, hash.tag(), slot);
     }
 
     #[inline(always)]
@@ -162,9 +161,10 @@ impl Partition {
                 let key = pool.key(bucket.slot(lane));
                 let hash = hasher.hash(key);
                 assert_eq!(bucket.tag(lane), hash.tag(), "a tag");
-                assert_eq!(self.find(hash, key, pool), Some(bucket.slot(lane)), "an entry is found");
+                let place = Place { partition: 0, home: hash.bucket(self.len()), tag: hash.tag() };
+                assert_eq!(self.find(place, key, pool), Some(bucket.slot(lane)), "an entry is found");
                 keys += 1;
-                let mut at = self.home(hash);
+                let mut at = place.home as usize;
                 while at != found {
                     overflow[at] += 1;
                     at = self.after(at);
