@@ -344,6 +344,27 @@ impl DedupCache {
         self.shard.forget(self.shard.hash(key), key)
     }
 
+    /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus at a time, some tens
+    /// of microseconds. Returns whether there may be more to give back. Call it now and then, or until it
+    /// returns `false`; nothing calls it for you, as memory that is kept makes the next burst cheaper.
+    ///
+    /// ```
+    /// # use oncewheel::{Clock, Config, Horizon, MinMsgTime, Timestamp, unsync::DedupCache};
+    /// # let horizon = Horizon::new(std::time::Duration::from_secs(60), std::time::Duration::from_secs(5));
+    /// let mut cache = DedupCache::new(Config::new(horizon).clock(Clock::Manual))?;
+    /// for number in 0..100_000u32 {
+    ///     let _ = cache.insert(number.to_le_bytes(), Timestamp::from_millis(1))?;
+    /// }
+    /// let full = cache.stats().memory_bytes;
+    /// cache.observe(MinMsgTime::Known(Timestamp::from_millis(1_000_000)))?;
+    /// while cache.shrink() {}
+    /// assert!(cache.stats().memory_bytes < full / 4);
+    /// # Ok::<(), oncewheel::Error>(())
+    /// ```
+    pub fn shrink(&mut self) -> bool {
+        self.shard.shrink()
+    }
+
     /// The number of keys held; open claims are not among them.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -58,6 +58,8 @@ pub(crate) struct Shard {
     /// What calls have paid towards reclaiming dead keys and chunks, less what was reclaimed.
     credit: i32,
     counts: Counts,
+    /// How far `shrink` has come: pages, partitions.
+    shrinking: (usize, usize),
 }
 
 impl Shard {
@@ -73,6 +75,7 @@ impl Shard {
             room,
             credit: 0,
             counts: Counts::default(),
+            shrinking: (0, 0),
         }
     }
 
@@ -219,6 +222,22 @@ impl Shard {
             }
         }
         false
+    }
+
+    /// Gives memory back that is not needed any more: a page and a partition's surplus at most, once the dead are
+    /// reclaimed; whether there may be more.
+    pub(crate) fn shrink(&mut self) -> bool {
+        if self.wheel.has_dead() {
+            self.reclaim_some(1);
+            return true;
+        }
+        let has_more_pages = self.pool.shrink(&mut self.shrinking.0);
+        let has_more_partitions = self.index.shrink(&mut self.shrinking.1, &self.pool);
+        let goes_on = has_more_pages || has_more_partitions;
+        if !goes_on {
+            self.shrinking = (0, 0);
+        }
+        goes_on
     }
 
     /// The watermark at which the next key expires; `u64::MAX` if none ever does.

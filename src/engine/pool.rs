@@ -21,6 +21,8 @@ pub(crate) const NONE: u32 = u32::MAX;
 const SLOT_BITS: u32 = 5;
 const PAGE_BITS: u32 = 9;
 const PAGE_CHUNKS: u32 = 1 << PAGE_BITS;
+/// Pages that one call of `shrink` looks at.
+const PAGES_PER_SHRINK: usize = 256;
 /// Chunk numbers stay below 2^27 - 512, so that no slot number reaches `NONE`.
 const PAGES_MAX: usize = (1 << (32 - SLOT_BITS - PAGE_BITS)) - 1;
 
@@ -137,6 +139,20 @@ impl Pool {
         }
     }
 
+    /// Gives back the next page from `cursor` on that holds nothing, looking at a bounded number of them; `false` at the
+    /// end.
+    pub(crate) fn shrink(&mut self, cursor: &mut usize) -> bool {
+        let first = (*cursor).min(self.pages.len());
+        for page in self.pages[first..].iter_mut().take(PAGES_PER_SHRINK) {
+            *cursor += 1;
+            if page.used == 0 && page.chunks.capacity() > 0 {
+                *page = Page::EMPTY;
+                break;
+            }
+        }
+        *cursor < self.pages.len()
+    }
+
     pub(crate) fn memory_bytes(&self) -> usize {
         let chunks: usize = self.pages.iter().map(|page| page.chunks.len()).sum();
         chunks * size_of::<Chunk>() + self.pages.capacity() * size_of::<Page>() + self.open.capacity() * 8
@@ -181,12 +197,14 @@ impl Pool {
             self.open.push(0);
         }
         self.open[page / 64] |= 1 << (page % 64);
-        self.pages.push(Page { chunks: Vec::new(), free: NONE, used: 0 });
+        self.pages.push(Page::EMPTY);
         page
     }
 }
 
 impl Page {
+    const EMPTY: Self = Self { chunks: Vec::new(), free: NONE, used: 0 };
+
     fn take(&mut self, header: Header) -> u32 {
         self.used += 1;
         if self.free != NONE {

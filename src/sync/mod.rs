@@ -321,6 +321,28 @@ impl DedupCache {
         inner.with_caught_up(hash, |shard| shard.forget(hash, key))
     }
 
+    /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus at a time, of each shard, some tens
+    /// of microseconds under each shard's lock. Returns whether there may be more to give back. Call it now and then, or until it
+    /// returns `false`; nothing calls it for you, as memory that is kept makes the next burst cheaper.
+    ///
+    /// ```
+    /// # use oncewheel::{Clock, Config, Horizon, MinMsgTime, Timestamp, sync::DedupCache};
+    /// # let horizon = Horizon::new(std::time::Duration::from_secs(60), std::time::Duration::from_secs(5));
+    /// let cache = DedupCache::new(Config::new(horizon).clock(Clock::Manual))?;
+    /// for number in 0..100_000u32 {
+    ///     let _ = cache.insert(number.to_le_bytes(), Timestamp::from_millis(1))?;
+    /// }
+    /// let full = cache.stats().memory_bytes;
+    /// cache.observe(MinMsgTime::Known(Timestamp::from_millis(1_000_000)))?;
+    /// while cache.shrink() {}
+    /// assert!(cache.stats().memory_bytes < full / 4);
+    /// # Ok::<(), oncewheel::Error>(())
+    /// ```
+    pub fn shrink(&self) -> bool {
+        let goes_on = |shard: usize| self.inner.with_entered(shard, Shard::shrink);
+        (0..self.inner.shards.len()).filter(|shard| goes_on(*shard)).count() > 0
+    }
+
     /// The number of keys held; open claims are not among them. Takes each shard's lock in turn.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -357,7 +379,11 @@ impl Inner {
     }
 
     fn with_caught_up<R>(&self, hash: IndexHash, call: impl FnOnce(&mut Shard) -> R) -> R {
-        let mut local = self.enter(hash.shard(self.shards.len()), 1);
+        self.with_entered(hash.shard(self.shards.len()), call)
+    }
+
+    fn with_entered<R>(&self, shard: usize, call: impl FnOnce(&mut Shard) -> R) -> R {
+        let mut local = self.enter(shard, 1);
         let result = call(&mut local.shard);
         self.spare.settle(&mut local.shard);
         result
@@ -417,11 +443,8 @@ impl Inner {
 
     /// Lets every shard catch up and reclaims a bounded number of dead keys.
     fn reclaim_some(&self) {
-        for shard in 0..self.shards.len() {
-            let mut local = self.enter(shard, 0);
-            local.shard.reclaim_some(self.shards.len());
-            self.spare.settle(&mut local.shard);
-        }
+        let shards = self.shards.len();
+        (0..shards).for_each(|shard| self.with_entered(shard, |shard| shard.reclaim_some(shards)));
     }
 }
 

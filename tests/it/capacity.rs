@@ -138,6 +138,37 @@ on_both_fronts! {
         assert!(after < before + 10_000, "{before} bytes became {after}");
     }
 
+    fn after_a_burst_of_ten_times_the_keys_memory_is_given_back_bit_by_bit<C: Front>() {
+        let mut cache = C::new(config(2_000_000)).unwrap();
+        cache.observe_known(1).unwrap();
+        let insert = |cache: &mut C, keys: std::ops::Range<usize>, time| {
+            for number in keys {
+                assert_eq!(cache.insert(&key(number), Some(time)), Ok(Verdict::Fresh));
+            }
+        };
+        insert(&mut cache, 0..50_000, 1);
+        let before = cache.stats().memory_bytes;
+        insert(&mut cache, 50_000..550_000, 2);
+        let burst = cache.stats().memory_bytes;
+        insert(&mut cache, 550_000..600_000, 5_000);
+        cache.observe_known(5_000).unwrap();
+        let mut calls = 0;
+        while cache.shrink() {
+            calls += 1;
+        }
+        cache.validate();
+        let after = cache.stats().memory_bytes;
+        assert_eq!(cache.len(), 50_000);
+        // The keys that came last lie behind those of the burst, in pages that they share with none.
+        assert!(after < before * 3 / 2 && after < burst / 5, "{before}, at the burst {burst}, then {after} bytes");
+        assert!(calls > 10, "in {calls} calls");
+        for number in 550_000..600_000 {
+            assert_eq!(cache.insert(&key(number), Some(5_000)), Ok(Verdict::Duplicate));
+        }
+        insert(&mut cache, 600_000..700_000, 5_000);
+        cache.validate();
+    }
+
     fn an_empty_cache_is_small<C: Front>() {
         let horizon = Horizon::new(Duration::from_secs(600), Duration::from_secs(30));
         let cache = C::new(Config::new(horizon)).unwrap();

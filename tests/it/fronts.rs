@@ -23,6 +23,7 @@ pub(crate) trait Front: Sized {
     fn watermark(&self) -> Option<u64>;
     fn fingerprint(&self, key: &str) -> Fingerprint;
     fn len(&self) -> usize;
+    fn shrink(&mut self) -> bool;
     fn stats(&self) -> Stats;
     fn validate(&self);
 
@@ -83,6 +84,9 @@ macro_rules! front {
             }
             fn len(&self) -> usize {
                 <$cache>::len(self)
+            }
+            fn shrink(&mut self) -> bool {
+                <$cache>::shrink(self)
             }
             fn stats(&self) -> Stats {
                 <$cache>::stats(self)

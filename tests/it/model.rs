@@ -109,6 +109,7 @@ enum Step {
     Forget { key: u8 },
     Observe { time: u64 },
     Advance { time: u64 },
+    Shrink,
 }
 
 /// Runs the steps on a cache and on the model, which must agree after each.
@@ -204,6 +205,7 @@ fn run<C: Front>(settings: Settings, starts_at: Option<u64>, steps: &[Step]) {
                 cache.advance(*time);
                 model.advance(*time);
             }
+            Step::Shrink => _ = cache.shrink(),
         }
         assert_eq!(cache.watermark().unwrap_or(0), model.watermark, "{step:?}");
         cache.validate();
@@ -270,6 +272,7 @@ fn step(origin: u64) -> impl Strategy<Value = Step> {
         1 => key.prop_map(|key| Step::Forget { key }),
         3 => moment(origin).prop_map(|time| Step::Observe { time }),
         2 => moment(origin).prop_map(|time| Step::Advance { time }),
+        1 => Just(Step::Shrink),
     ]
 }
 

@@ -11,7 +11,7 @@ fn config(max_keys: usize) -> Config {
     Config::new(horizon).clock(Clock::Manual).max_keys(max_keys).secret([3; 16])
 }
 
-/// Numbers that look random (the finaliser of SplitMix64).
+/// Numbers that look random (the finaliser of `SplitMix64`).
 fn mixed(number: u64) -> u64 {
     let z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ fn mixed(number: u64) -> u64 {
 fn deliveries(count: u64, per_millisecond: u64) -> impl Iterator<Item = (u64, Timestamp)> {
     (0..count).map(move |number| {
         let random = mixed(number);
-        let key = if random % 10 == 0 { number - (random >> 8) % (number + 1) } else { number };
+        let key = if random.is_multiple_of(10) { number - (random >> 8) % (number + 1) } else { number };
         (key, Timestamp::from_millis(1_000_000 + number / per_millisecond + random % 50))
     })
 }

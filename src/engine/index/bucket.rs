@@ -40,6 +40,11 @@ impl Bucket {
         self.control[lane]
     }
 
+    /// The slot numbers of its keys.
+    pub(crate) fn occupied(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..LANES).filter(|lane| self.control[*lane] != FREE).map(|lane| self.slots[lane])
+    }
+
     #[inline(always)]
     pub(crate) fn set(&mut self, lane: usize, tag: u8, slot: u32) {
         self.control[lane] = tag;

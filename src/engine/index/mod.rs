@@ -15,6 +15,8 @@ use super::pool::Pool;
 /// Keys that a partition holds when the cache is full, on average.
 const PARTITION_KEYS: usize = 8192;
 const PARTITIONS_MAX: usize = 1 << 16;
+/// Partitions that one call of `shrink` looks at.
+const PARTITIONS_PER_SHRINK: usize = 256;
 
 /// Spreads fingerprints that callers made (`Fingerprint::from_u128`: counters, UUIDs with fixed bits) evenly, in a way
 /// that nobody outside can predict.
@@ -139,7 +141,9 @@ impl Index {
     pub(crate) fn insert(&mut self, place: Place, hash: IndexHash, slot: u32, pool: &Pool) {
         let partition = &mut self.partitions[place.partition as usize];
         if partition.is_full() {
-            self.buckets += partition.grow(place.partition as usize % 4, pool, self.hasher);
+            self.buckets -= partition.len();
+            partition.grow(place.partition as usize % 4, pool, self.hasher);
+            self.buckets += partition.len();
             let home = hash.bucket(partition.len());
             partition.insert(Place { home, ..place }, slot);
         } else {
@@ -154,6 +158,22 @@ impl Index {
         let removed = self.partitions[place.partition as usize].remove(place, slot);
         self.keys -= usize::from(removed);
         removed
+    }
+
+    /// Shrinks the next partition from `cursor` on that has become much too large, looking at a bounded number of them;
+    /// `false` at the end.
+    pub(crate) fn shrink(&mut self, cursor: &mut usize, pool: &Pool) -> bool {
+        let first = (*cursor).min(self.partitions.len());
+        for partition in self.partitions[first..].iter_mut().take(PARTITIONS_PER_SHRINK) {
+            *cursor += 1;
+            self.buckets -= partition.len();
+            let has_shrunk = partition.shrink(pool, self.hasher);
+            self.buckets += partition.len();
+            if has_shrunk {
+                break;
+            }
+        }
+        *cursor < self.partitions.len()
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {

@@ -112,24 +112,33 @@ impl Partition {
         }
     }
 
-    /// Grows by a quarter and places every key anew, reading the keys from the pool in groups whose misses overlap.
-    /// `stagger` (0 to 3) makes partitions, which fill alike, grow at different times. Returns by how many buckets the
-    /// table grew.
+    /// Grows by a quarter. `stagger` (0 to 3) makes partitions, which fill alike, grow at different times.
     #[cold]
-    pub(crate) fn grow(&mut self, stagger: usize, pool: &Pool, hasher: IndexHasher) -> usize {
-        let before = self.buckets.len();
-        let after = match before {
+    pub(crate) fn grow(&mut self, stagger: usize, pool: &Pool, hasher: IndexHasher) {
+        let buckets = match self.len() {
             0 => 4,
             1..16 => 16 + stagger,
-            _ => before + before / 4,
+            before => before + before / 4,
         };
-        let old = std::mem::replace(&mut self.buckets, vec![Bucket::EMPTY; after].into_boxed_slice());
+        self.rebuild(buckets, pool, hasher);
+    }
+
+    /// Takes a size as if the table had grown to the keys that it holds, where that saves half; whether it did.
+    pub(crate) fn shrink(&mut self, pool: &Pool, hasher: IndexHasher) -> bool {
+        let buckets = if self.keys == 0 { 0 } else { (self.keys as usize).div_ceil(KEYS_PER_BUCKET - 1).max(4) };
+        let saves_half = buckets <= self.len() / 2 && self.len() > 0;
+        if saves_half {
+            self.rebuild(buckets, pool, hasher);
+        }
+        saves_half
+    }
+
+    /// Places every key anew, reading the keys from the pool in groups whose misses overlap.
+    fn rebuild(&mut self, buckets: usize, pool: &Pool, hasher: IndexHasher) {
+        let old = std::mem::replace(&mut self.buckets, vec![Bucket::EMPTY; buckets].into_boxed_slice());
         let mut group = [0; GROUP];
         let mut filled = 0;
-        let occupied = old
-            .iter()
-            .flat_map(|bucket| (0..LANES).filter(|lane| bucket.tag(*lane) != FREE).map(|lane| bucket.slot(lane)));
-        for slot in occupied {
+        for slot in old.iter().flat_map(Bucket::occupied) {
             pool.prefetch_key(slot);
             group[filled] = slot;
             filled += 1;
@@ -139,7 +148,6 @@ impl Partition {
             }
         }
         group[..filled].iter().for_each(|slot| self.settle_anew(*slot, pool, hasher));
-        after - before
     }
 
     fn settle_anew(&mut self, slot: u32, pool: &Pool, hasher: IndexHasher) {
