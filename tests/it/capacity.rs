@@ -159,8 +159,9 @@ on_both_fronts! {
         cache.validate();
         let after = cache.stats().memory_bytes;
         assert_eq!(cache.len(), 50_000);
-        // The keys that came last lie behind those of the burst, in pages that they share with none.
-        assert!(after < before * 3 / 2 && after < burst / 5, "{before}, at the burst {burst}, then {after} bytes");
+        // The keys that came last lie behind those of the burst; a shard's first page of them is kept whole.
+        let pages = 8 * (256 << 10);
+        assert!(after < before + pages && after < burst / 4, "{before}, at the burst {burst}, then {after} bytes");
         assert!(calls > 10, "in {calls} calls");
         for number in 550_000..600_000 {
             assert_eq!(cache.insert(&key(number), Some(5_000)), Ok(Verdict::Duplicate));
