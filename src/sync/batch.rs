@@ -1,21 +1,12 @@
 //! Many keys at once: sorted by shard, so that a lock is taken once for many keys.
 
-use super::Inner;
+use super::{Inner, Local};
 use crate::engine::{GROUP, IndexHash};
 use crate::{Error, Fingerprint, Timestamp, Verdict};
+use parking_lot::MutexGuard;
 
 /// Entries that are sorted at a time: some 50 KiB, which stay in the cache.
 const BLOCK: usize = 1024;
-
-/// The entries of a block in the order of their shards, and where each came from.
-#[derive(Default)]
-struct Sorted {
-    entries: Vec<(Fingerprint, Timestamp)>,
-    hashes: Vec<IndexHash>,
-    origins: Vec<u32>,
-    /// Where each shard's entries end.
-    ends: Vec<u32>,
-}
 
 pub(super) fn insert_batch(
     inner: &Inner,
@@ -41,60 +32,100 @@ pub(super) fn insert_batch(
     Ok(())
 }
 
+/// The entries of a block in the order of their shards.
+#[derive(Default)]
+struct Sorted {
+    /// In the order in which they came.
+    hashes_as_given: Vec<IndexHash>,
+    entries: Vec<(Fingerprint, Timestamp)>,
+    hashes: Vec<IndexHash>,
+    /// Where in the block each entry stood.
+    origins: Vec<u32>,
+    /// Where each shard's entries begin; one more for where the last end.
+    starts: Vec<u32>,
+    /// Shards that are still to be visited.
+    pending: Vec<u32>,
+}
+
 impl Sorted {
     /// A counting sort: entries of one shard keep their order.
     fn sort(&mut self, inner: &Inner, block: &[(Fingerprint, Timestamp)]) {
         let shards = inner.shards.len();
-        self.ends.clear();
-        self.ends.resize(shards + 1, 0);
         self.entries.resize(block.len(), (Fingerprint([0; 2]), Timestamp::from_millis(0)));
         self.hashes.resize(block.len(), IndexHash::default());
         self.origins.resize(block.len(), 0);
-        for (key, _) in block {
-            self.ends[inner.hasher.hash(*key).shard(shards) + 1] += 1;
+        self.hashes_as_given.clear();
+        self.hashes_as_given.extend(block.iter().map(|(key, _)| inner.hasher.hash(*key)));
+
+        // Two ahead, so that placing the entries leaves each count at the start of the next shard.
+        self.starts.clear();
+        self.starts.resize(shards + 2, 0);
+        for hash in &self.hashes_as_given {
+            self.starts[hash.shard(shards) + 2] += 1;
         }
-        for shard in 1..=shards {
-            self.ends[shard] += self.ends[shard - 1];
+        for shard in 2..shards + 2 {
+            self.starts[shard] += self.starts[shard - 1];
         }
-        for (origin, (key, time)) in (0..).zip(block) {
-            let hash = inner.hasher.hash(*key);
-            let next = &mut self.ends[hash.shard(shards)];
+        for ((origin, (key, time)), hash) in (0..).zip(block).zip(&self.hashes_as_given) {
+            let next = &mut self.starts[hash.shard(shards) + 1];
             let at = *next as usize;
             *next += 1;
             self.entries[at] = (*key, Timestamp::from_millis(inner.admit_known(*time)));
-            self.hashes[at] = hash;
+            self.hashes[at] = *hash;
             self.origins[at] = origin;
         }
     }
 
     /// Inserts every shard's entries, for which `room` was set aside; what of it was not needed.
-    fn insert(&self, inner: &Inner, mut room: usize, verdicts: &mut Vec<Verdict>) -> usize {
+    ///
+    /// A shard that another thread has is left for later, rather than waited for while others are free.
+    fn insert(&mut self, inner: &Inner, mut room: usize, verdicts: &mut Vec<Verdict>) -> usize {
         let first = verdicts.len();
         verdicts.resize(first + self.entries.len(), Verdict::Fresh);
         let answers = &mut verdicts[first..];
-        let now = inner.published.now();
-        let mut start = 0;
-        for shard in 0..inner.shards.len() {
-            let range = start..self.ends[shard] as usize;
-            start = range.end;
-            if range.is_empty() {
-                continue;
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.extend((0..).zip(self.starts.windows(2)).filter(|(_, at)| at[0] < at[1]).map(|(shard, _)| shard));
+        while !pending.is_empty() {
+            let before = pending.len();
+            pending.retain(|shard| match inner.try_enter(*shard as usize) {
+                Some(local) => {
+                    room -= self.insert_into(*shard as usize, inner, local, answers);
+                    false
+                }
+                None => true,
+            });
+            if pending.len() == before
+                && let Some(shard) = pending.pop()
+            {
+                room -= self.insert_into(shard as usize, inner, inner.enter(shard as usize, 0), answers);
             }
-            let mut local = inner.enter(shard, u32::try_from(range.len()).unwrap_or(u32::MAX));
-            let missing = range.len().saturating_sub(local.shard.room);
-            local.shard.room += missing;
-            room -= missing;
-            for from in range.clone().step_by(GROUP) {
-                let group = from..(from + GROUP).min(range.end);
-                let (entries, hashes) = (&self.entries[group.clone()], &self.hashes[group.clone()]);
-                let origins = &self.origins[group];
-                let inserted = local.shard.insert_group(entries, hashes, now, |at, verdict| {
-                    answers[origins[at] as usize] = verdict;
-                });
-                debug_assert!(inserted.is_ok(), "room was set aside");
-            }
-            inner.spare.settle(&mut local.shard);
         }
+        self.pending = pending;
         room
+    }
+
+    /// Inserts one shard's entries; how much room it took for them.
+    fn insert_into(
+        &self,
+        shard: usize,
+        inner: &Inner,
+        mut local: MutexGuard<'_, Local>,
+        answers: &mut [Verdict],
+    ) -> usize {
+        let (start, end) = (self.starts[shard] as usize, self.starts[shard + 1] as usize);
+        let missing = (end - start).saturating_sub(local.shard.room);
+        local.shard.room += missing;
+        let now = inner.published.now();
+        for from in (start..end).step_by(GROUP) {
+            let group = from..(from + GROUP).min(end);
+            let (entries, hashes) = (&self.entries[group.clone()], &self.hashes[group.clone()]);
+            let origins = &self.origins[group];
+            let inserted = local.shard.insert_group(entries, hashes, now, |at, verdict| {
+                answers[origins[at] as usize] = verdict;
+            });
+            debug_assert!(inserted.is_ok(), "room was set aside");
+        }
+        inner.spare.settle(&mut local.shard);
+        missing
     }
 }

@@ -389,10 +389,19 @@ impl Inner {
         result
     }
 
-    /// Locks a shard that has caught up with the watermark, and counts calls towards reading the clock.
+    /// Locks a shard and lets it catch up with the watermark; counts calls towards reading the clock.
     #[inline]
     fn enter(&self, shard: usize, calls: u32) -> MutexGuard<'_, Local> {
-        let mut local = self.shards[shard].lock();
+        self.caught_up(self.shards[shard].lock(), calls)
+    }
+
+    /// As `enter` for a batch, unless another thread has the shard.
+    fn try_enter(&self, shard: usize) -> Option<MutexGuard<'_, Local>> {
+        Some(self.caught_up(self.shards[shard].try_lock()?, CALLS_PER_CLOCK_READING))
+    }
+
+    #[inline]
+    fn caught_up<'a>(&'a self, mut local: MutexGuard<'a, Local>, calls: u32) -> MutexGuard<'a, Local> {
         if self.clock.is_some() {
             local.calls_to_clock_reading = local.calls_to_clock_reading.saturating_sub(calls);
             if local.calls_to_clock_reading == 0 {
