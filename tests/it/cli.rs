@@ -1,5 +1,4 @@
 //! The command, run as a user runs it.
-#![allow(clippy::unwrap_used, reason = "the lint's exception for tests does not cover their helpers")]
 
 mod bad_input;
 mod inputs;

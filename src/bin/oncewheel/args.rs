@@ -23,13 +23,16 @@ pub(crate) enum Command {
 }
 
 const AFTER_HELP: &str = "\
-Deliveries are JSON objects, one a line. Lines go out byte for byte as they came, in order; blank lines are skipped.
+Deliveries are JSON objects, one a line. Lines go out byte for byte as they came, in order;
+blank lines are skipped.
 The key is a string or an integer; 1 and \"1\" are the same key.
-Times are Unix milliseconds (an integer, or a string of digits) or RFC 3339 text. null, 0 and absence mean: unknown.
+Times are Unix milliseconds (an integer, or a string of digits) or RFC 3339 text. null, 0 and
+absence mean: unknown.
 If the first delivery has none of the three time fields, the wall clock is used.
 
-Exit status: 0 done; 64 wrong usage; 65 a bad line; 66 an input is missing; 73 an output cannot be made; 74 reading or
-writing failed; 75 the cache is full. What was judged before is always written out.";
+Exit status: 0 done; 64 wrong usage; 65 a bad line; 66 an input is missing; 73 an output cannot
+be made; 74 reading or writing failed; 75 the cache is full. What was judged before is always
+written out.";
 
 /// Write each delivery once: read newline-delimited JSON, leave out what was delivered before
 #[derive(Args, Debug)]

@@ -53,7 +53,7 @@ pub(crate) fn is_stdin(path: &Path) -> bool {
 /// The sizes of all inputs together, if they are files.
 pub(crate) fn bytes_in_all(paths: &[PathBuf]) -> Option<u64> {
     let sizes = paths.iter().map(|path| path.metadata().ok().filter(|file| file.is_file()).map(|file| file.len()));
-    sizes.sum()
+    if paths.is_empty() { None } else { sizes.sum() }
 }
 
 fn open_file(path: &Path) -> io::Result<File> {

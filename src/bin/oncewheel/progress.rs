@@ -44,8 +44,8 @@ impl Progress {
 
 fn bar(bytes_in_all: Option<u64>) -> ProgressBar {
     let template = match bytes_in_all {
-        Some(_) => "{bar:40} {percent:>3} %, {msg}, {eta} left",
-        None => "{spinner} {msg}, {binary_bytes_per_sec}",
+        Some(_) => "{bar:40} {percent:>3} %, {msg}",
+        None => "{spinner} {msg}, {binary_bytes} read",
     };
     // A template that does not parse would show a plainer bar, not end the run.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());

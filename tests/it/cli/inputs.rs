@@ -1,0 +1,124 @@
+//! What is read: files, standard input, compressed or not; fields and times in their forms.
+
+use super::{Folder, command, dedup, gzip};
+use std::io::{BufRead, BufReader, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+#[test]
+fn files_and_standard_input_plain_and_compressed_are_read_in_order() {
+    let folder = Folder::new();
+    let plain = folder.write("1.ndjson", "{\"key\":1}\n");
+    let misnamed = folder.write("2.txt", gzip("{\"key\":2}\n{\"key\":1}\n"));
+    let two_members = folder.write("4.gz", [gzip("{\"key\":3}\n{\"ke"), gzip("y\":4}\n")].concat());
+    let empty = folder.write("empty", "");
+    for stdin in [b"{\"key\":3}\n".to_vec(), gzip("{\"key\":3}\n")] {
+        let ran = dedup(&[&plain, &misnamed, "-", &empty, &two_members], stdin);
+        assert_eq!(ran.succeeds().text(), "{\"key\":1}\n{\"key\":2}\n{\"key\":3}\n{\"key\":4}\n");
+    }
+    assert_eq!(dedup(&[], "").succeeds().text(), "");
+}
+
+#[test]
+fn nested_fields_are_named_with_dots() {
+    let input = "{\"m\":{\"id\":\"a\",\"t\":{\"at\":5}},\"id\":1}\n{\"id\":2,\"m\":{\"t\":{},\"id\":\"a\"}}\n";
+    let ran = dedup(&["--key", "m.id", "--msg-time", "m.t.at"], input);
+    assert_eq!(ran.succeeds().text(), input.lines().next().unwrap().to_owned() + "\n");
+    dedup(&["--key", "m.id.x"], input).fails(65, "<stdin>:1: no key: there is no field \"m.id.x\"");
+}
+
+#[test]
+fn a_key_is_a_string_or_an_integer_and_its_digits_are_the_same_key() {
+    let input = "{\"key\":1}\n{\"key\":\"1\"}\n{\"key\":-1}\n{\"key\":\"\\u002d1\"}\n{\"k\\u0065y\":\"\u{e9}\"}\n";
+    let ran = dedup(&[], input);
+    assert_eq!(ran.succeeds().text(), "{\"key\":1}\n{\"key\":-1}\n{\"k\\u0065y\":\"\u{e9}\"}\n");
+}
+
+#[test]
+fn times_are_numbers_digits_or_rfc_3339_and_all_mean_the_same() {
+    for (watermark, behind, at) in [
+        ("1700000000123", "1700000000122", "1700000000123"),
+        ("\"1700000000123\"", "\"1700000000122\"", "\"1700000000123\""),
+        ("\"2023-11-14T22:13:20.123Z\"", "\"2023-11-14T22:13:20.122999Z\"", "\"2023-11-15T00:13:20.1239999+02:00\""),
+    ] {
+        let lines = [
+            format!("{{\"key\":1,\"msg_time\":{watermark},\"min_msg_time\":{watermark}}}\n"),
+            format!("{{\"key\":2,\"msg_time\":{behind}}}\n"),
+            format!("{{\"key\":3,\"msg_time\":{at}}}\n"),
+        ];
+        let ran = dedup(&["--summary", "-"], lines.concat());
+        assert_eq!(ran.succeeds().text(), [&*lines[0], &lines[2]].concat());
+        assert_eq!(ran.json()["watermark_ms"], 1_700_000_000_123_u64);
+        assert_eq!(ran.json()["too_old_by_ms_max"], 1);
+    }
+}
+
+#[test]
+fn a_min_msg_time_counts_before_its_own_delivery_is_judged() {
+    let ran = dedup(&["--summary", "-"], "{\"key\":1,\"msg_time\":999,\"min_msg_time\":1000}\n");
+    assert_eq!(ran.succeeds().json()["too_old"], 1);
+}
+
+#[test]
+fn unknown_times_change_nothing_and_an_unknown_msg_time_is_now() {
+    let unknown = ["null", "0", "\"0\"", "\"1970-01-01T00:00:00Z\""];
+    let mut input = "{\"key\":1,\"msg_time\":5000,\"min_msg_time\":4000,\"delivered_at\":6000}\n".to_owned();
+    for (key, time) in (2..).zip(unknown) {
+        input += &format!("{{\"key\":{key},\"msg_time\":{time},\"min_msg_time\":{time},\"delivered_at\":{time}}}\n");
+    }
+    // Too old, if its time were 0; a second apart from the first copy's, if it is now.
+    input += "{\"key\":1}\n";
+    let ran = dedup(&["--max-retry", "500ms", "--max-network", "0s", "--summary", "-"], input);
+    let json = ran.succeeds().json();
+    assert_eq!((&json["fresh"], &json["too_old"], &json["watermark_ms"]), (&5.into(), &0.into(), &4000.into()));
+    assert!((1000..1010).contains(&json["duplicate_age_ms_max"].as_u64().unwrap()), "{json}");
+}
+
+#[test]
+fn without_any_time_field_the_wall_clock_counts() {
+    let day_ms = 86_400_000;
+    let now = oncewheel::Timestamp::now().as_millis();
+    let ran = dedup(&["--summary", "-"], "{\"key\":1}\n{\"key\":1}\n{\"key\":2}\n");
+    let json = ran.succeeds().json();
+    let watermark = json["watermark_ms"].as_u64().unwrap();
+    assert!((now - 15 * day_ms..now - 14 * day_ms).contains(&watermark), "{watermark}");
+    assert_eq!((&json["fresh"], &json["duplicates"]), (&2.into(), &1.into()));
+}
+
+#[test]
+fn the_first_delivery_chooses_the_clock() {
+    let folder = Folder::new();
+    for (lines, watermark) in [
+        ("{}\n{\"key\":1}\n{\"key\":2,\"delivered_at\":2000}\n", true),
+        ("{}\n{\"key\":1,\"msg_time\":null}\n{\"key\":2}\n", false),
+    ] {
+        let ran = dedup(&["--rejects", &folder.path("rejects"), "--summary", "-"], lines);
+        assert_eq!(ran.succeeds().json()["watermark_ms"].is_number(), watermark, "{lines}");
+        assert_eq!(ran.json()["fresh"], 2);
+    }
+}
+
+#[test]
+fn lines_of_any_length_are_read_whole() {
+    let long = format!("{{\"key\":\"{}\",\"other\":\"{}\"}}\n", "k".repeat(300_000), "o".repeat(900_000));
+    let ran = dedup(&[], [&*long, "{\"key\":1}\n", &long].concat());
+    assert!(ran.succeeds().text() == [&*long, "{\"key\":1}\n"].concat());
+}
+
+#[test]
+fn what_is_judged_is_written_before_more_input_is_waited_for() {
+    let mut child = command(&["dedup"]).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        let mut line = String::new();
+        stdout.read_line(&mut line).map(|_| sender.send(line))
+    });
+    stdin.write_all(b"{\"key\":1}\n").unwrap();
+    let line = lines.recv_timeout(Duration::from_secs(30));
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(line.as_deref(), Ok("{\"key\":1}\n"));
+}

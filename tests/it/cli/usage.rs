@@ -1,0 +1,69 @@
+//! The command line: what is impossible is refused in one line that says what to do.
+
+use super::{command, dedup, finish};
+
+#[test]
+fn what_cannot_be_is_refused_in_one_line_with_the_mend() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["--no-such-option"], "unexpected argument '--no-such-option'"),
+        (&["--max-retri", "5s"], "a similar argument exists: '--max-retry'"),
+        (&["--max-retry"], "a value is required for '--max-retry"),
+        (&["--max-retry", "90"], "write numbers with their units"),
+        (&["--max-retry", "soon"], "write numbers with their units"),
+        (&["--max-retry", "-5s"], "a duration cannot be negative"),
+        (&["--max-retry=-5s"], "a duration cannot be negative"),
+        (&["--max-network", "99999999999999h"], "write numbers with their units"),
+        (&["--max-clock-skew", "1 month"], "no months or years"),
+        (&["--max-retention", "never"], "; or none"),
+        (&["--max-out-of-orderness", ""], "write numbers with their units"),
+        (&["--max-retry", "0s", "--max-network", "0s"], "max_retry + max_network is zero: set them to "),
+        (&["--max-keys", "0"], "max_keys is 0: choose a number from 1 to 2147483648"),
+        (&["--max-keys", "3000000000"], "choose a number from 1 to 2147483648"),
+        (&["--max-keys", "many"], "invalid value 'many' for '--max-keys"),
+        (&["--key", ""], "name a field"),
+        (&["--key", "a..b"], "name a field"),
+        (&["--rejects", "-"], "name a file"),
+        (&["--key", "a", "--key", "b"], "cannot be used multiple times"),
+    ];
+    for (args, what) in cases {
+        let ran = dedup(args, "{\"key\":1}\n");
+        ran.fails(64, what);
+        assert_eq!((ran.stderr.lines().count(), ran.text()), (1, ""), "{}", ran.stderr);
+        assert!(ran.stderr.starts_with("oncewheel: "), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_wrong_or_missing_subcommand_is_refused_in_one_line() {
+    for args in [&[][..], &["dedupe"], &["--dedup"]] {
+        let ran = finish(command(args).spawn().unwrap(), b"");
+        assert_eq!((ran.status, ran.stderr.lines().count()), (64, 1), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn help_names_every_option_with_its_default() {
+    let help = dedup(&["--help"], "");
+    let help = help.succeeds().text().split_whitespace().collect::<Vec<_>>().join(" ");
+    for (option, default) in [
+        ("--key", "key"),
+        ("--msg-time", "msg_time"),
+        ("--min-msg-time", "min_msg_time"),
+        ("--now", "delivered_at"),
+        ("--max-retry", "10m"),
+        ("--max-network", "30s"),
+        ("--max-retention", "15d"),
+        ("--max-out-of-orderness", "0s"),
+        ("--max-clock-skew", "1m"),
+        ("--max-keys", "10000000"),
+    ] {
+        let (_, after) = help.split_once(&format!("{option} <")).unwrap_or_else(|| panic!("{option}: {help}"));
+        let (_, after) = after.split_once("[default: ").unwrap();
+        assert!(after.starts_with(&format!("{default}]")), "{option}: {after}");
+    }
+    for option in ["--duplicates", "--too-old", "--rejects", "--summary"] {
+        assert!(help.contains(&format!("{option} <FILE>")), "{option}");
+    }
+    let version = finish(command(&["--version"]).spawn().unwrap(), b"");
+    assert_eq!(version.succeeds().text(), concat!("oncewheel ", env!("CARGO_PKG_VERSION"), "\n"));
+}
