@@ -303,14 +303,16 @@ impl Shard {
         self.room -= 1;
     }
 
-    /// How far apart the two copies' times were. The first one's is known as exactly as its wheel slot is wide: the age
-    /// is the most that it can be, and late is only what is so for certain.
+    /// How far apart the two copies' times were. The first one's is known as exactly as those of the 31 keys that it shares
+    /// a chunk with are alike: the age is the most that it can be, and late is only what is so for certain.
     #[inline]
     fn note_age(&mut self, slot: u32, time: u64) {
         let (first, last) = Wheel::deadlines(&self.pool, slot);
         let (first, last) = (first.saturating_sub(self.span), last.saturating_sub(self.span));
         let age_max = time.abs_diff(first).max(time.abs_diff(last));
-        let age_min = first.saturating_sub(time).max(time.saturating_sub(last));
+        // A key that was committed after its deadline lies in a later slot. So only a copy that is later still is late
+        // for certain.
+        let age_min = time.saturating_sub(last);
         self.counts.ages.record(age_max);
         self.counts.late_duplicates += u64::from(age_min > self.span);
     }

@@ -29,16 +29,18 @@ const PAGES_MAX: usize = (1 << (32 - SLOT_BITS - PAGE_BITS)) - 1;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Header {
-    /// The first deadline of the wheel slot that the chunk belongs to.
-    pub(crate) start: u64,
+    /// The deadline of the key that came first.
+    pub(crate) deadline: u64,
     /// The next chunk of the chain, or of the page's free list.
     pub(crate) next: u32,
     /// Positions below this were evicted.
     pub(crate) first: u8,
     /// Positions from here on are not filled yet.
     pub(crate) len: u8,
-    /// The wheel level that the chunk belongs to.
+    /// The wheel level that the chunk belongs to; with the deadline, it tells the wheel slot.
     pub(crate) level: u8,
+    /// The other keys' deadlines differ from the first one's by less than 2 to the power of this.
+    pub(crate) spread: u8,
 }
 
 #[derive(Clone, Copy)]
@@ -88,11 +90,16 @@ impl Pool {
 
     /// Appends a key to a chunk; its slot number, or `None` if the chunk is full.
     #[inline(always)]
-    pub(crate) fn push(&mut self, chunk: u32, key: Fingerprint) -> Option<u32> {
+    pub(crate) fn push(&mut self, chunk: u32, key: Fingerprint, deadline: u64) -> Option<u32> {
         let into = self.chunk_mut(chunk);
         let position = into.header.len;
         *into.keys.get_mut(usize::from(position))? = key;
         into.header.len = position + 1;
+        if position == 0 {
+            (into.header.deadline, into.header.spread) = (deadline, 0);
+        }
+        let bits = u64::BITS - deadline.abs_diff(into.header.deadline).leading_zeros();
+        into.header.spread = into.header.spread.max(bits as u8);
         Some(slot_at(chunk, position))
     }
 
@@ -102,10 +109,11 @@ impl Pool {
         self.pages.len() >= PAGES_MAX && self.lowest_open_page().is_none()
     }
 
-    pub(crate) fn allocate(&mut self, start: u64, level: u8) -> u32 {
+    /// A chunk for keys of one wheel slot; `deadline` is the first one's.
+    pub(crate) fn allocate(&mut self, deadline: u64, level: u8) -> u32 {
         let page = self.lowest_open_page().unwrap_or_else(|| self.add_page());
         self.lowest_open = page;
-        let header = Header { start, next: NONE, first: 0, len: 0, level };
+        let header = Header { deadline, next: NONE, first: 0, len: 0, level, spread: 0 };
         let chunk = self.pages[page].take(header);
         if self.pages[page].used == PAGE_CHUNKS {
             self.open[page / 64] &= !(1 << (page % 64));

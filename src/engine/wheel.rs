@@ -80,7 +80,7 @@ impl Wheel {
         let recent = self.recent;
         if recent.level == level
             && recent.tick == deadline >> shift_of(level)
-            && let Some(slot) = pool.push(recent.chunk, key)
+            && let Some(slot) = pool.push(recent.chunk, key, deadline)
         {
             return slot;
         }
@@ -101,12 +101,12 @@ impl Wheel {
                 let chain = &mut ring.ring[ring_index(tick)];
                 loop {
                     if chain.tail != NONE
-                        && let Some(slot) = pool.push(chain.tail, key)
+                        && let Some(slot) = pool.push(chain.tail, key, deadline)
                     {
                         self.recent = Recent { level, tick, chunk: chain.tail };
                         return slot;
                     }
-                    let chunk = pool.allocate(tick << shift, level as u8);
+                    let chunk = pool.allocate(deadline, level as u8);
                     append(pool, chain, Chain { head: chunk, tail: chunk });
                 }
             }
@@ -168,7 +168,7 @@ impl Wheel {
         let slot = (header.first < header.len).then(|| slot_at(chunk, header.first));
         header.first = (header.first + 1).min(header.len);
         let drained = header.first == header.len;
-        let last_deadline = last_deadline(header.start, number);
+        let last_deadline = last_deadline(tick, number);
         let key = slot.map(|slot| (slot, pool.key(slot)));
         if drained {
             free_head(pool, chain);
@@ -185,7 +185,7 @@ impl Wheel {
     pub(crate) fn retract(&mut self, pool: &mut Pool, slot: u32) {
         let chunk = chunk_of(slot);
         let header = *pool.header(chunk);
-        let tick = header.start >> shift_of(usize::from(header.level));
+        let tick = header.deadline >> shift_of(usize::from(header.level));
         let in_tail = self.levels[usize::from(header.level)]
             .as_ref()
             .is_some_and(|level| level.ring[ring_index(tick)].tail == chunk);
@@ -194,10 +194,16 @@ impl Wheel {
         }
     }
 
-    /// The deadlines that the key at this slot number can have had, first and last.
+    /// The deadlines that the key at this slot number can have had, first and last: no further apart than those of the
+    /// keys that share its chunk, nearly, and of its wheel slot.
     pub(crate) fn deadlines(pool: &Pool, slot: u32) -> (u64, u64) {
         let header = pool.header(chunk_of(slot));
-        (header.start, last_deadline(header.start, usize::from(header.level)))
+        let level = usize::from(header.level);
+        let tick = header.deadline >> shift_of(level);
+        let spread = 1u64.checked_shl(header.spread.into()).map_or(u64::MAX, |power| power - 1);
+        let first = header.deadline.saturating_sub(spread).max(tick << shift_of(level));
+        let last = header.deadline.saturating_add(spread).min(last_deadline(tick, level));
+        (first, last)
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -222,7 +228,7 @@ impl Wheel {
                     earliest = earliest.min(due_at(tick, number));
                     assert!(tick >= watermark >> shift_of(number), "level {number}, tick {tick} is due and not dead");
                     chunks += walk(pool, chain, |slot, header| {
-                        assert_eq!((usize::from(header.level), header.start), (number, tick << shift_of(number)));
+                        assert_eq!((usize::from(header.level), header.deadline >> shift_of(number)), (number, tick));
                         visit(slot, false);
                     });
                 }
@@ -328,8 +334,8 @@ fn ring_index(tick: u64) -> usize {
     (tick % RING) as usize
 }
 
-fn last_deadline(start: u64, level: usize) -> u64 {
-    start | ((1 << shift_of(level)) - 1)
+fn last_deadline(tick: u64, level: usize) -> u64 {
+    (tick << shift_of(level)) | ((1 << shift_of(level)) - 1)
 }
 
 fn append(pool: &mut Pool, chain: &mut Chain, more: Chain) {

@@ -3,7 +3,7 @@
 use crate::fronts::Front;
 use oncewheel::{Claimed, Clock, Config, Error, Horizon, Timestamp, Verdict, sync, unsync};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The rule, word for word.
@@ -14,6 +14,11 @@ struct Model {
     /// Committed keys: the deadline, and until which watermark the key may be held late.
     keys: BTreeMap<u8, (u64, u64)>,
     claims: BTreeMap<u8, u64>,
+    /// The greatest age of a duplicate, and how many came later than the horizon allows; where the first copy's time can be
+    /// told from the deadline.
+    age_max: u64,
+    late: u64,
+    committed_late: BTreeSet<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +96,21 @@ impl Model {
         let held_until =
             if self.watermark == 0 { u64::MAX } else { deadline.max(self.watermark).saturating_add(life / 64 + 1) };
         self.keys.insert(key, (deadline, held_until));
+        if deadline < self.watermark || deadline == u64::MAX {
+            self.committed_late.insert(key);
+        } else {
+            self.committed_late.remove(&key);
+        }
+    }
+
+    fn note_duplicate(&mut self, key: u8, time: u64) {
+        let time = time.min(self.ceiling());
+        let (deadline, _) = self.keys[&key];
+        let first = deadline.saturating_sub(self.settings.span);
+        self.late += u64::from(time.saturating_sub(first) > self.settings.span);
+        if !self.committed_late.contains(&key) {
+            self.age_max = self.age_max.max(time.abs_diff(first));
+        }
     }
 
     fn forget(&mut self, key: u8) -> Option<(u64, u64)> {
@@ -123,7 +143,16 @@ fn run<C: Front>(settings: Settings, starts_at: Option<u64>, steps: &[Step]) {
     }
     let config = Config::new(horizon).max_keys(settings.max_keys).clock(Clock::Manual).shards(4);
     let mut cache = C::new(config).unwrap();
-    let mut model = Model { settings, now: None, watermark: 0, keys: BTreeMap::new(), claims: BTreeMap::new() };
+    let mut model = Model {
+        settings,
+        now: None,
+        watermark: 0,
+        keys: BTreeMap::new(),
+        claims: BTreeMap::new(),
+        age_max: 0,
+        late: 0,
+        committed_late: BTreeSet::new(),
+    };
     let mut claims: Vec<(u8, u64, C::Claim)> = Vec::new();
     if let Some(time) = starts_at {
         cache.observe_known(time).unwrap();
@@ -171,6 +200,9 @@ fn run<C: Front>(settings: Settings, starts_at: Option<u64>, steps: &[Step]) {
                 };
                 assert!(allowed.contains(&answer), "{step:?}: {answer:?}, not one of {allowed:?}");
                 count(&mut counts, answer);
+                if answer == Answer::Duplicate {
+                    model.note_duplicate(*key, *time);
+                }
                 if let Some(claim) = claim {
                     let time = (*time).min(model.ceiling());
                     model.forget(*key);
@@ -212,6 +244,8 @@ fn run<C: Front>(settings: Settings, starts_at: Option<u64>, steps: &[Step]) {
         let stats = cache.stats();
         assert_eq!([stats.fresh, stats.duplicate, stats.in_flight, stats.too_old], counts);
         assert_eq!(stats.claims_open, model.claims.len());
+        assert!(stats.duplicate_ages.max().unwrap_or_default() >= millis(model.age_max), "ages are never too low");
+        assert!(stats.late_duplicates <= model.late, "late only for certain");
         assert!(stats.keys_live <= model.keys.len());
         assert!(stats.keys_live + stats.claims_open <= settings.max_keys);
     }
@@ -229,6 +263,9 @@ fn judge(model: &mut Model, counts: &mut [u64; 4], key: u8, time: u64, answer: R
     };
     assert!(allowed.contains(&answer), "key {key} at {time}: {answer:?}, not one of {allowed:?}");
     count(counts, answer);
+    if answer == Answer::Duplicate {
+        model.note_duplicate(key, time);
+    }
     if answer == Answer::Fresh {
         model.commit(key, time.min(model.ceiling()));
     }

@@ -85,7 +85,7 @@ fn each_event_of_the_whole_recording_comes_out_once_in_the_order_of_first_delive
 #[test]
 fn the_age_of_duplicates_tells_the_horizon_that_the_whole_recording_needs() {
     let Some(trace) = whole() else { return };
-    let ran = judge(&trace, &[&LONG_ENOUGH[..], &["--max-retention", "none"]].concat());
+    let ran = judge(&trace, &LONG_ENOUGH);
     let [age] = counts(&ran, ["duplicate_age_ms_max"]);
     assert!((31_467..32_500).contains(&age), "{age}");
 }
