@@ -18,7 +18,7 @@ use std::time::Duration;
 /// summary too.
 pub(crate) fn dedup(options: &Options) -> Result<(), Failure> {
     // Checked before any output is emptied.
-    let judge = Judge::new(options.limits.config()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let judge = Judge::new(options.limits.config()).map_err(|error| Failure::Usage(with_option_names(&error)))?;
     let outputs = Outputs::create(options)?;
     let report = Report::create(options.summary.as_deref())?;
     let bytes_read = BytesRead::default();
@@ -112,6 +112,15 @@ impl Run<'_> {
         let stats = self.judge.stats();
         Summary::new(&stats, self.judge.peaks, self.rejected, elapsed, &self.options.limits)
     }
+}
+
+/// The library speaks of settings, the command of options.
+fn with_option_names(error: &oncewheel::Error) -> String {
+    let option = |word: &str| match word.strip_prefix("max_") {
+        Some(setting) => format!("--max-{}", setting.replace('_', "-")),
+        None => word.to_owned(),
+    };
+    error.to_string().split(' ').map(option).collect::<Vec<_>>().join(" ")
 }
 
 /// The line that could not be read is the one after the last that was.
