@@ -12,7 +12,7 @@
 
 mod contenders;
 
-use contenders::{BATCH, Delivery, ENTRANTS, Entrant, Stream, THREADED, Team, config};
+use contenders::{BATCH, Buffers, Delivery, ENTRANTS, Entrant, Stream, THREADED, Team, config};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use oncewheel::{MinMsgTime, Verdict, unsync};
@@ -44,17 +44,18 @@ fn steady(criterion: &mut Criterion, name: &str, entrants: &[Entrant], live: usi
 
 fn bench_entrant(group: &mut BenchmarkGroup<'_, WallTime>, entrant: &Entrant, live: usize, threads: usize) {
     // Criterion comes back for every sample, and not at all if a filter leaves this one out.
-    let mut team = None;
+    let (mut team, mut held) = (None, 0);
     group.bench_function(entrant.name, |bencher| {
         let team = team.get_or_insert_with(|| {
-            let mut team = Team::new(entrant, live, threads);
+            let mut team = Team::new(entrant, live, Buffers::new(threads));
             team.fill(1.3);
             team
         });
         bencher.iter_custom(|batches| team.run(batches));
+        held = team.held();
     });
     if let Some(team) = team.filter(|_| entrant.is_cache()) {
-        let (held, missed) = (team.held(), 100.0 * team.tally().missed());
+        let missed = 100.0 * team.tally().missed();
         println!("{:24}held {held} keys, missed {missed:.2} % of the duplicates", "");
         if let Some(bytes) = team.memory_counted() {
             println!("{:24}counts {:.1} bytes for each key held", "", bytes as f64 / held as f64);

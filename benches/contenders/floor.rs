@@ -26,7 +26,7 @@ impl Floor {
 
     /// Where a key lies, by half of its bits.
     fn line(&self, bits: u128) -> usize {
-        (u128::from(bits as u64) * self.lines.len() as u128 >> 64) as usize
+        ((u128::from(bits as u64) * self.lines.len() as u128) >> 64) as usize
     }
 }
 

@@ -8,7 +8,7 @@ mod stream;
 mod team;
 
 pub(crate) use stream::{BATCH, Delivery, Stream, config};
-pub(crate) use team::Team;
+pub(crate) use team::{Buffers, Team};
 
 use ::oncewheel::Timestamp;
 use std::time::Duration;
@@ -36,11 +36,11 @@ pub(crate) trait Contender: Send {
 }
 
 /// A cache for so many live keys, as one handle for each of so many threads.
-pub(crate) type Build = fn(live: usize, threads: usize) -> Vec<Box<dyn Contender>>;
+type Build = fn(live: usize, threads: usize) -> Vec<Box<dyn Contender>>;
 
 pub(crate) struct Entrant {
     pub(crate) name: &'static str,
-    build: Build,
+    pub(crate) build: Build,
     /// Whether all handles are to one cache.
     shared: bool,
 }

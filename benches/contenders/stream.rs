@@ -21,7 +21,7 @@ const AGE_MAX: f64 = 0.98;
 /// longer than its window.
 pub(crate) fn config(live: usize) -> Config {
     let horizon = Horizon::new(Duration::from_millis(SPAN_MS), Duration::ZERO);
-    Config::new(horizon).max_keys(live + live / 4 + 4 * BATCH).clock(Clock::Manual)
+    Config::new(horizon).max_keys(live + live / 4 + 4 * BATCH).clock(Clock::Manual).secret([7; 16])
 }
 
 /// The deliveries of one consumer, all of them functions of the seed and their number: so a duplicate needs no memory of
@@ -66,7 +66,7 @@ impl Stream {
             return at;
         }
         let oldest = ((self.per_span as f64 * AGE_MAX) as u64).clamp(1, at);
-        let age = 1 + (u128::from(self.random(at, 1)) * u128::from(oldest) >> 64) as u64;
+        let age = 1 + ((u128::from(self.random(at, 1)) * u128::from(oldest)) >> 64) as u64;
         let mut original = at - age;
         while self.is_duplicate(original) {
             original -= 1;

@@ -3,11 +3,12 @@
 use super::stream::{BATCH, Delivery, Stream};
 use super::{Contender, Entrant};
 use crossbeam_utils::CachePadded;
+use oncewheel::{Fingerprint, Timestamp};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-/// Batches that are generated at a time, ahead of the timing: 1.5 MiB.
+/// Batches that are generated at a time, at most, ahead of the timing: 1.5 MiB.
 const BLOCK: usize = 64;
 const SEED: u64 = 0x006f_6e63_6577_6865;
 
@@ -29,6 +30,16 @@ impl Tally {
     }
 }
 
+/// Where a worker's deliveries are made: one for each, touched already, so that it does not count as a cache's memory.
+pub(crate) struct Buffers(Vec<Vec<Delivery>>);
+
+impl Buffers {
+    pub(crate) fn new(threads: usize) -> Self {
+        let touched = (Fingerprint::from_u128(1), Timestamp::from_millis(1));
+        Self(vec![vec![touched; BLOCK * BATCH]; threads])
+    }
+}
+
 /// A cache with its workers and their streams, which go on from one run to the next.
 pub(crate) struct Team {
     workers: Vec<Worker>,
@@ -37,14 +48,14 @@ pub(crate) struct Team {
 
 impl Team {
     /// `live` keys in all, in equal parts from each worker.
-    pub(crate) fn new(entrant: &Entrant, live: usize, threads: usize) -> Self {
+    pub(crate) fn new(entrant: &Entrant, live: usize, Buffers(buffers): Buffers) -> Self {
+        let threads = buffers.len();
         let handles = (entrant.build)(live, threads);
         let reached: Arc<[_]> = handles.iter().map(|_| CachePadded::new(AtomicU64::new(0))).collect();
-        let part = live / handles.len();
-        let workers = handles.into_iter().enumerate().map(|(at, contender)| Worker {
-            stream: Stream::new(part, SEED + at as u64),
+        let workers = handles.into_iter().zip(buffers).enumerate().map(|(at, (contender, block))| Worker {
+            stream: Stream::new(live / threads, SEED + at as u64),
             contender,
-            block: Vec::with_capacity(BLOCK * BATCH),
+            block,
             reached: Arc::clone(&reached),
             at,
             tally: Tally::default(),
@@ -115,7 +126,7 @@ impl Worker {
         let mut busy = Duration::ZERO;
         let mut left = batches;
         while left > 0 {
-            let count = left.min(BLOCK as u64);
+            let count = left.min(self.block_batches());
             left -= count;
             self.tally.duplicates += self.stream.fill(&mut self.block, count as usize * BATCH);
             barrier.wait();
@@ -125,12 +136,17 @@ impl Worker {
                 let start = Instant::now();
                 self.reached[self.at].store(batch[0].1.as_millis(), Relaxed);
                 let watermark = self.reached.iter().map(|time| time.load(Relaxed)).min().unwrap_or(0);
-                self.contender.observe(oncewheel::Timestamp::from_millis(watermark));
+                self.contender.observe(Timestamp::from_millis(watermark));
                 self.tally.found += self.contender.take(batch);
                 busy += start.elapsed();
             }
         }
         busy
+    }
+
+    /// As few as not to get far ahead of the other workers: the watermark is that of the last, and the keys wait for it.
+    fn block_batches(&self) -> u64 {
+        (self.stream.per_span() / (50 * BATCH as u64)).clamp(1, BLOCK as u64)
     }
 
     /// The time between two batches for a cache on the wall clock, so that it holds the right number of keys however

@@ -1,0 +1,79 @@
+//! Bytes per live key, by what the process takes more of the machine's memory.
+
+use crate::child;
+use crate::contenders::{Buffers, ENTRANTS, Entrant, Team};
+use std::io::{Error, Result};
+
+pub(crate) const FULL: &str = "memory";
+pub(crate) const EMPTY: &str = "memory-empty";
+
+/// Two fronts that differ in how they are called are one here.
+const SAME_AS_ANOTHER: [&str; 4] = ["floor", "oncewheel_unsync_batch", "oncewheel_sync_batch", "oncewheel_claim"];
+
+pub(crate) struct Memory {
+    pub(crate) name: &'static str,
+    pub(crate) live: usize,
+    /// Growth of the process's resident memory.
+    pub(crate) resident: usize,
+    /// What the cache itself says.
+    pub(crate) counted: Option<usize>,
+    pub(crate) held: usize,
+}
+
+impl Memory {
+    /// For each key that must be held; those that are held longer than needed are not an excuse.
+    pub(crate) fn bytes_per_key(&self) -> f64 {
+        self.resident as f64 / self.live as f64
+    }
+}
+
+pub(crate) fn measure_all(sizes: &[usize]) -> Result<Vec<Memory>> {
+    let entrants = ENTRANTS.iter().filter(|entrant| !SAME_AS_ANOTHER.contains(&entrant.name));
+    let pairs = entrants.flat_map(|entrant| sizes.iter().map(move |live| (entrant.name, *live)));
+    pairs.map(|(name, live)| measure(name, live)).collect()
+}
+
+fn measure(name: &'static str, live: usize) -> Result<Memory> {
+    let written = child::ask(FULL, name, live)?;
+    let [resident, counted, held] = numbers(&written)?[..] else { return Err(garbled()) };
+    Ok(Memory { name, live, resident, counted: Some(counted).filter(|counted| *counted > 0), held })
+}
+
+pub(crate) fn measure_empty(live: usize) -> Result<usize> {
+    numbers(&child::ask(EMPTY, "oncewheel_unsync", live)?)?.first().copied().ok_or_else(garbled)
+}
+
+fn numbers(written: &[u8]) -> Result<Vec<usize>> {
+    let text = str::from_utf8(written).map_err(Error::other)?;
+    text.split_whitespace().map(|number| number.parse().map_err(Error::other)).collect()
+}
+
+fn garbled() -> Error {
+    Error::other("a child process wrote something else than expected")
+}
+
+/// In the child. Two windows and more, so that every table has come to the size that it stays at.
+pub(crate) fn serve_full(entrant: &Entrant, live: usize) {
+    let buffers = Buffers::new(1);
+    let before = resident_bytes();
+    let mut team = Team::new(entrant, live, buffers);
+    team.fill(if team.runs_on_wall_clock() { 1.1 } else { 2.2 });
+    let after = resident_bytes();
+    println!("{} {} {}", after.saturating_sub(before), team.memory_counted().unwrap_or(0), team.held());
+}
+
+/// In the child.
+pub(crate) fn serve_empty(entrant: &Entrant, live: usize) {
+    let buffers = Buffers::new(1);
+    let before = resident_bytes();
+    let team = Team::new(entrant, live, buffers);
+    println!("{}", resident_bytes().saturating_sub(before).max(team.memory_counted().unwrap_or(0)));
+}
+
+/// Linux only. Exact, where `/proc/self/statm` lags behind by some pages for each processor.
+fn resident_bytes() -> usize {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").expect("Linux with /proc mounted");
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+    kib.expect("a line with the resident memory") * 1024
+}

@@ -1,0 +1,87 @@
+//! Time per key, in rounds in which each contender has its turn, so that what else the machine does hits all alike.
+
+use crate::contenders::{BATCH, Buffers, Entrant, Team};
+
+pub(crate) struct Plan {
+    pub(crate) rounds: usize,
+    /// Batches that the contender takes in a round, all threads together.
+    pub(crate) batches: u64,
+}
+
+pub(crate) struct Speed {
+    pub(crate) name: &'static str,
+    pub(crate) live: usize,
+    pub(crate) threads: usize,
+    /// Nanoseconds per key.
+    pub(crate) rounds: Vec<f64>,
+    pub(crate) held: usize,
+    /// The share of the duplicates that it took for fresh; `None` where it reports none.
+    pub(crate) missed: Option<f64>,
+    is_promised_exact: bool,
+    is_exact: bool,
+}
+
+impl Speed {
+    pub(crate) fn ns_per_key(&self) -> f64 {
+        let mut sorted = self.rounds.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+
+    pub(crate) fn is_exact_where_promised(&self) -> bool {
+        self.is_exact || !self.is_promised_exact
+    }
+}
+
+/// All contenders at steady state, side by side: at 10 million keys they take 9 GiB.
+pub(crate) fn measure<'a>(
+    entrants: impl IntoIterator<Item = &'a Entrant>,
+    live: usize,
+    threads: usize,
+    plan: &Plan,
+) -> Vec<Speed> {
+    let team = |entrant| (entrant, Team::new(entrant, live, Buffers::new(threads)), Vec::new());
+    let (on_wall_clock, mut waiting): (Vec<_>, Vec<_>) =
+        entrants.into_iter().map(team).partition(|(_, team, _)| team.runs_on_wall_clock());
+    for (entrant, team, _) in &mut waiting {
+        eprintln!("{live} live keys, {threads} threads: filling {}", entrant.name);
+        team.fill(1.3);
+    }
+    for _ in 0..plan.rounds {
+        for (_, team, rounds) in &mut waiting {
+            rounds.push(round(team, threads, plan.batches));
+        }
+    }
+    let mut speeds: Vec<_> =
+        waiting.into_iter().map(|(entrant, team, rounds)| speed(entrant, &team, live, threads, rounds)).collect();
+    // Its keys would expire while the others have their turn, so its rounds follow each other, alone. Since they are
+    // paced, they are few and short.
+    for (entrant, mut team, _) in on_wall_clock {
+        eprintln!("{live} live keys, {threads} threads: filling {}", entrant.name);
+        team.fill(1.1);
+        let rounds = (0..plan.rounds.div_ceil(3)).map(|_| round(&mut team, threads, plan.batches / 4)).collect();
+        speeds.push(speed(entrant, &team, live, threads, rounds));
+    }
+    speeds
+}
+
+fn round(team: &mut Team, threads: usize, batches: u64) -> f64 {
+    let batches = (batches / threads as u64).max(4);
+    // What the others have driven out of the processor's cache comes back untimed.
+    team.run(batches / 4);
+    team.run(batches).as_nanos() as f64 / (batches * (threads * BATCH) as u64) as f64
+}
+
+fn speed(entrant: &Entrant, team: &Team, live: usize, threads: usize, rounds: Vec<f64>) -> Speed {
+    let tally = team.tally();
+    Speed {
+        name: entrant.name,
+        live,
+        threads,
+        rounds,
+        held: team.held(),
+        missed: entrant.is_cache().then(|| tally.missed()),
+        is_promised_exact: entrant.is_oncewheel(),
+        is_exact: tally.is_exact(),
+    }
+}
