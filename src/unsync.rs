@@ -2,7 +2,7 @@
 
 use crate::answer::Outcome;
 use crate::config::Checked;
-use crate::engine::{GROUP, IndexHash, IndexHasher, Settings, Shard};
+use crate::engine::{IndexHash, IndexHasher, Settings, Shard};
 use crate::fingerprint::{Key, Secret};
 use crate::watermark::Progress;
 use crate::{Claimed, Config, Error, Fingerprint, MinMsgTime, Stats, Timestamp, Verdict, WhenFull};
@@ -139,29 +139,19 @@ impl DedupCache {
         verdicts.reserve(entries.len());
         let calls = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         self.count_calls(calls);
-        let mut clamped = [(Fingerprint([0; 2]), Timestamp::from_millis(0)); GROUP];
-        let mut hashes = [IndexHash::default(); GROUP];
-        for group in entries.chunks(GROUP) {
-            let latest = group.iter().fold(0, |latest, (_, time)| time.as_millis().max(latest));
-            let group = if latest <= self.progress.ceiling() { group } else { self.clamp(group, &mut clamped) };
-            let hashes = &mut hashes[..group.len()];
-            hashes.iter_mut().zip(group).for_each(|(hash, (key, _))| *hash = self.shard.hash(*key));
-            self.shard.insert_group(group, hashes, self.progress.now(), |_, verdict| verdicts.push(verdict))?;
-        }
+        let latest = entries.iter().fold(0, |latest, (_, time)| time.as_millis().max(latest));
+        let clamped = (latest > self.progress.ceiling()).then(|| self.clamp(entries));
+        let entries = clamped.as_deref().unwrap_or(entries);
+        self.shard.insert_batch(entries, self.progress.now(), |_, verdict| verdicts.push(verdict))?;
         Ok(())
     }
 
     #[cold]
-    fn clamp<'a>(
-        &mut self,
-        group: &[(Fingerprint, Timestamp)],
-        clamped: &'a mut [(Fingerprint, Timestamp); GROUP],
-    ) -> &'a [(Fingerprint, Timestamp)] {
-        for (into, (key, time)) in clamped.iter_mut().zip(group) {
-            *into = (*key, Timestamp::from_millis(self.progress.admit_known(*time)));
-        }
+    fn clamp(&mut self, entries: &[(Fingerprint, Timestamp)]) -> Vec<(Fingerprint, Timestamp)> {
+        let mut believed = |time| Timestamp::from_millis(self.progress.admit_known(time));
+        let clamped = entries.iter().map(|(key, time)| (*key, believed(*time))).collect();
         self.catch_up();
-        &clamped[..group.len()]
+        clamped
     }
 
     /// Claims a message for processing. On `Fresh`: effect, then [`commit`](Self::commit), then acknowledge. If the

@@ -12,7 +12,6 @@ mod staged;
 mod wheel;
 
 pub(crate) use index::{IndexHash, IndexHasher};
-pub(crate) use staged::GROUP;
 
 use crate::answer::Known;
 use crate::stats::Counts;

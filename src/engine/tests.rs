@@ -66,12 +66,11 @@ proptest! {
 }
 
 #[test]
-fn a_group_answers_in_one_bucket_too() {
+fn a_batch_answers_in_one_bucket_too() {
     let mut shard = all_in_one_bucket(100);
-    let group: Vec<_> = (0..30).map(|number| (key(number % 20), Timestamp::from_millis(5))).collect();
-    let hashes: Vec<_> = group.iter().map(|(key, _)| shard.hash(*key)).collect();
+    let batch: Vec<_> = (0..30).map(|number| (key(number % 20), Timestamp::from_millis(5))).collect();
     let mut verdicts = Vec::new();
-    shard.insert_group(&group, &hashes, None, |_, verdict| verdicts.push(verdict)).unwrap();
+    shard.insert_batch(&batch, None, |_, verdict| verdicts.push(verdict)).unwrap();
     assert_eq!(verdicts[..20], [Verdict::Fresh; 20]);
     assert_eq!(verdicts[20..], [Verdict::Duplicate; 10]);
 }

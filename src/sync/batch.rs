@@ -1,7 +1,6 @@
 //! Many keys at once: sorted by shard, so that a lock is taken once for many keys.
 
 use super::{Inner, Local};
-use crate::engine::{GROUP, IndexHash};
 use crate::{Error, Fingerprint, Timestamp, Verdict};
 use parking_lot::MutexGuard;
 
@@ -35,10 +34,9 @@ pub(super) fn insert_batch(
 /// The entries of a block in the order of their shards.
 #[derive(Default)]
 struct Sorted {
-    /// In the order in which they came.
-    hashes_as_given: Vec<IndexHash>,
+    /// Which shard each entry belongs to, in the order in which they came.
+    shards: Vec<u32>,
     entries: Vec<(Fingerprint, Timestamp)>,
-    hashes: Vec<IndexHash>,
     /// Where in the block each entry stood.
     origins: Vec<u32>,
     /// Where each shard's entries begin; one more for where the last end.
@@ -52,26 +50,24 @@ impl Sorted {
     fn sort(&mut self, inner: &Inner, block: &[(Fingerprint, Timestamp)]) {
         let shards = inner.shards.len();
         self.entries.resize(block.len(), (Fingerprint([0; 2]), Timestamp::from_millis(0)));
-        self.hashes.resize(block.len(), IndexHash::default());
         self.origins.resize(block.len(), 0);
-        self.hashes_as_given.clear();
-        self.hashes_as_given.extend(block.iter().map(|(key, _)| inner.hasher.hash(*key)));
+        self.shards.clear();
+        self.shards.extend(block.iter().map(|(key, _)| inner.hasher.hash(*key).shard(shards) as u32));
 
         // Two ahead, so that placing the entries leaves each count at the start of the next shard.
         self.starts.clear();
         self.starts.resize(shards + 2, 0);
-        for hash in &self.hashes_as_given {
-            self.starts[hash.shard(shards) + 2] += 1;
+        for shard in &self.shards {
+            self.starts[*shard as usize + 2] += 1;
         }
         for shard in 2..shards + 2 {
             self.starts[shard] += self.starts[shard - 1];
         }
-        for ((origin, (key, time)), hash) in (0..).zip(block).zip(&self.hashes_as_given) {
-            let next = &mut self.starts[hash.shard(shards) + 1];
+        for ((origin, (key, time)), shard) in (0..).zip(block).zip(&self.shards) {
+            let next = &mut self.starts[*shard as usize + 1];
             let at = *next as usize;
             *next += 1;
             self.entries[at] = (*key, Timestamp::from_millis(inner.admit_known(*time)));
-            self.hashes[at] = *hash;
             self.origins[at] = origin;
         }
     }
@@ -115,16 +111,11 @@ impl Sorted {
         let (start, end) = (self.starts[shard] as usize, self.starts[shard + 1] as usize);
         let missing = (end - start).saturating_sub(local.shard.room);
         local.shard.room += missing;
-        let now = inner.published.now();
-        for from in (start..end).step_by(GROUP) {
-            let group = from..(from + GROUP).min(end);
-            let (entries, hashes) = (&self.entries[group.clone()], &self.hashes[group.clone()]);
-            let origins = &self.origins[group];
-            let inserted = local.shard.insert_group(entries, hashes, now, |at, verdict| {
-                answers[origins[at] as usize] = verdict;
-            });
-            debug_assert!(inserted.is_ok(), "room was set aside");
-        }
+        let (entries, origins) = (&self.entries[start..end], &self.origins[start..end]);
+        let inserted = local.shard.insert_batch(entries, inner.published.now(), |at, verdict| {
+            answers[origins[at] as usize] = verdict;
+        });
+        debug_assert!(inserted.is_ok(), "room was set aside");
         inner.spare.settle(&mut local.shard);
         missing
     }
