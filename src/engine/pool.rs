@@ -132,9 +132,12 @@ impl Pool {
         self.lowest_open = self.lowest_open.min(page);
     }
 
+    /// Touches a key and the header of its chunk, which tells a duplicate's age.
     #[inline(always)]
     pub(crate) fn prefetch_key(&self, slot: u32) {
-        prefetch(&self.chunk(chunk_of(slot)).keys[position_of(slot) as usize]);
+        let chunk = self.chunk(chunk_of(slot));
+        prefetch(&chunk.header);
+        prefetch(&chunk.keys[position_of(slot) as usize]);
     }
 
     /// Touches every second line; the processor fetches lines in pairs.
@@ -159,6 +162,12 @@ impl Pool {
             }
         }
         *cursor < self.pages.len()
+    }
+
+    /// Touches the header of a key's chunk.
+    #[inline(always)]
+    pub(crate) fn prefetch_header(&self, slot: u32) {
+        prefetch(&self.chunk(chunk_of(slot)).header);
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {

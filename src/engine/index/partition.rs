@@ -30,6 +30,7 @@ impl Partition {
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
             for lane in bucket.with_tag(place.tag) {
+                pool.prefetch_header(bucket.slot(lane)); // which a duplicate needs next
                 if pool.key(bucket.slot(lane)) == key {
                     return Some(bucket.slot(lane));
                 }
