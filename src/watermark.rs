@@ -136,6 +136,8 @@ pub(crate) struct Progress {
     rule: Rule,
     clock: Option<SystemClock>,
     now: Option<u64>,
+    /// The latest time that is believed: `now + max_clock_skew`.
+    ceiling: u64,
     watermark: u64,
     /// The furthest that `observe` alone has brought the watermark, to tell a step back from a broker that merely lags
     /// behind the retention rule.
@@ -156,8 +158,15 @@ impl Progress {
             Clock::System => Some(SystemClock::start()),
             Clock::Manual => None,
         };
-        let mut progress =
-            Self { rule, clock, now: None, watermark: 0, observed: 0, counts: ProgressCounts::default() };
+        let mut progress = Self {
+            rule,
+            clock,
+            now: None,
+            ceiling: u64::MAX,
+            watermark: 0,
+            observed: 0,
+            counts: ProgressCounts::default(),
+        };
         progress.read_clock();
         progress
     }
@@ -175,8 +184,9 @@ impl Progress {
     }
 
     /// The latest time that is believed.
+    #[inline(always)]
     pub(crate) fn ceiling(&self) -> u64 {
-        self.now.map_or(u64::MAX, |now| now.saturating_add(self.rule.clock_skew))
+        self.ceiling
     }
 
     /// Brings `now` up to date; a manual clock stays where it is.
@@ -199,6 +209,7 @@ impl Progress {
     fn move_now(&mut self, now: u64) {
         if self.now.is_none_or(|before| before < now) {
             self.now = Some(now);
+            self.ceiling = now.saturating_add(self.rule.clock_skew);
             if let Some(retention) = self.rule.retention {
                 let oldest_kept = now.saturating_sub(retention);
                 self.watermark = self.watermark.max(oldest_kept.saturating_sub(self.rule.out_of_orderness));

@@ -78,6 +78,13 @@ impl Pool {
         self.chunk(chunk_of(slot)).keys[position_of(slot) as usize]
     }
 
+    /// The keys of a chunk that were not evicted.
+    #[inline(always)]
+    pub(crate) fn keys(&self, chunk: u32) -> &[Fingerprint] {
+        let Chunk { header, keys } = self.chunk(chunk);
+        keys.get(header.first.into()..header.len.into()).unwrap_or_default()
+    }
+
     #[inline(always)]
     pub(crate) fn header(&self, chunk: u32) -> &Header {
         &self.chunk(chunk).header

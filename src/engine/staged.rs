@@ -98,13 +98,14 @@ impl Shard {
             if header.next != NONE {
                 self.pool.prefetch_chunk(header.next);
             }
-            for position in header.first..header.len {
-                let slot = slot_at(chunk, position);
-                let place = self.index.place(self.index.hash(self.pool.key(slot)));
+            let keys = self.pool.keys(chunk);
+            for ((slot, key), doomed) in (slot_at(chunk, header.first)..).zip(keys).zip(&mut doomed.keys[doomed.len..])
+            {
+                let place = self.index.place(self.index.hash(*key));
                 self.index.prefetch(place);
-                doomed.keys[doomed.len] = (place, slot);
-                doomed.len += 1;
+                *doomed = (place, slot);
             }
+            doomed.len += keys.len();
             doomed.chunks += 1;
             chunk = header.next;
         }

@@ -72,7 +72,7 @@ impl Wheel {
 
     /// Stores a key until the watermark has passed `deadline`; its slot number. A deadline that has passed already goes
     /// to the next slot to expire.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64) -> u32 {
         let deadline = deadline.max(watermark);
         let life = if watermark == 0 { self.span } else { deadline - watermark };
@@ -88,6 +88,7 @@ impl Wheel {
     }
 
     /// `level`: the finest that is allowed.
+    #[cold]
     fn push_anywhere(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64, level: usize) -> u32 {
         let mut level = level;
         loop {

@@ -1,6 +1,8 @@
 //! One cache line of the index.
 
+use crate::Fingerprint;
 use crate::engine::arch::{LANES, Lanes, lanes_equal};
+use crate::engine::pool::Pool;
 
 /// Twelve keys' tags and slot numbers, and how many keys had to go further:
 ///
@@ -20,40 +22,56 @@ pub(crate) struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
-pub(crate) const FREE: u8 = 0;
+const FREE: u8 = 0;
 
 impl Bucket {
     pub(crate) const EMPTY: Self = Self { control: [0; 16], slots: [0; LANES] };
 
+    /// The slot number of a key in this bucket.
     #[inline(always)]
-    pub(crate) fn with_tag(&self, tag: u8) -> Lanes {
-        lanes_equal(&self.control, tag)
+    pub(crate) fn find(&self, tag: u8, key: Fingerprint, pool: &Pool) -> Option<u32> {
+        for lane in self.lanes_with(tag) {
+            let slot = self.slots[lane];
+            pool.prefetch_header(slot); // which a duplicate needs next
+            if pool.key(slot) == key {
+                return Some(slot);
+            }
+        }
+        None
     }
 
+    /// The first slot number with this tag.
     #[inline(always)]
-    pub(crate) fn slot(&self, lane: usize) -> u32 {
-        self.slots[lane]
+    pub(crate) fn candidate(&self, tag: u8) -> Option<u32> {
+        self.lanes_with(tag).next().map(|lane| self.slots[lane])
     }
 
+    /// Adds an entry if there is a free lane.
     #[inline(always)]
-    pub(crate) fn tag(&self, lane: usize) -> u8 {
-        self.control[lane]
-    }
-
-    /// The slot numbers of its keys.
-    pub(crate) fn occupied(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..LANES).filter(|lane| self.control[*lane] != FREE).map(|lane| self.slots[lane])
-    }
-
-    #[inline(always)]
-    pub(crate) fn set(&mut self, lane: usize, tag: u8, slot: u32) {
+    pub(crate) fn try_add(&mut self, tag: u8, slot: u32) -> bool {
+        let Some(lane) = self.lanes_with(FREE).next() else { return false };
         self.control[lane] = tag;
         self.slots[lane] = slot;
+        true
+    }
+
+    /// Removes the entry of a slot number if it is here.
+    #[inline(always)]
+    pub(crate) fn try_remove(&mut self, tag: u8, slot: u32) -> bool {
+        let Some(lane) = self.lanes_with(tag).find(|lane| self.slots[*lane] == slot) else { return false };
+        self.control[lane] = FREE;
+        true
+    }
+
+    /// Tags and slot numbers.
+    pub(crate) fn occupied(&self) -> impl Iterator<Item = (u8, u32)> + '_ {
+        let lanes = self.control.iter().zip(&self.slots).map(|(tag, slot)| (*tag, *slot));
+        lanes.filter(|(tag, _)| *tag != FREE)
     }
 
     #[inline(always)]
-    pub(crate) fn clear(&mut self, lane: usize) {
-        self.control[lane] = FREE;
+    fn lanes_with(&self, tag: u8) -> Lanes {
+        lanes_equal(&self.control, tag)
     }
 
     #[inline(always)]

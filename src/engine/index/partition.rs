@@ -1,9 +1,9 @@
 //! A hash table of slot numbers that grows alone: linear probing over cache-line buckets.
 
-use super::bucket::{Bucket, FREE};
+use super::bucket::Bucket;
 use super::{IndexHasher, Place};
 use crate::Fingerprint;
-use crate::engine::arch::{LANES, prefetch};
+use crate::engine::arch::prefetch;
 use crate::engine::pool::Pool;
 
 /// Keys in a bucket, on average, beyond which the table grows: a load of 7/12 = 0.58.
@@ -26,17 +26,23 @@ impl Partition {
 
     #[inline(always)]
     pub(crate) fn find(&self, place: Place, key: Fingerprint, pool: &Pool) -> Option<u32> {
-        let mut at = place.home as usize;
-        for _ in 0..self.buckets.len() {
+        let home = place.home as usize;
+        let bucket = self.buckets.get(home)?;
+        let found = bucket.find(place.tag, key, pool);
+        if found.is_some() || bucket.overflow() == 0 {
+            return found;
+        }
+        self.find_further(home, place.tag, key, pool)
+    }
+
+    #[cold]
+    fn find_further(&self, home: usize, tag: u8, key: Fingerprint, pool: &Pool) -> Option<u32> {
+        let mut at = self.after(home);
+        while at != home {
             let bucket = &self.buckets[at];
-            for lane in bucket.with_tag(place.tag) {
-                pool.prefetch_header(bucket.slot(lane)); // which a duplicate needs next
-                if pool.key(bucket.slot(lane)) == key {
-                    return Some(bucket.slot(lane));
-                }
-            }
-            if bucket.overflow() == 0 {
-                return None;
+            let found = bucket.find(tag, key, pool);
+            if found.is_some() || bucket.overflow() == 0 {
+                return found;
             }
             at = self.after(at);
         }
@@ -46,8 +52,7 @@ impl Partition {
     /// The first slot number in the key's home bucket that has its tag.
     #[inline(always)]
     pub(crate) fn candidate(&self, place: Place) -> Option<u32> {
-        let bucket = self.buckets.get(place.home as usize)?;
-        bucket.with_tag(place.tag).next().map(|lane| bucket.slot(lane))
+        self.buckets.get(place.home as usize)?.candidate(place.tag)
     }
 
     #[inline(always)]
@@ -72,14 +77,16 @@ impl Partition {
 
     #[inline(always)]
     fn settle(&mut self, home: usize, tag: u8, slot: u32) {
+        if !self.buckets[home].try_add(tag, slot) {
+            self.settle_further(home, tag, slot);
+        }
+    }
+
+    #[cold]
+    fn settle_further(&mut self, home: usize, tag: u8, slot: u32) {
         let mut at = home;
-        loop {
-            let bucket = &mut self.buckets[at];
-            if let Some(lane) = bucket.with_tag(FREE).next() {
-                bucket.set(lane, tag, slot);
-                return;
-            }
-            bucket.add_overflow(1);
+        while !self.buckets[at].try_add(tag, slot) {
+            self.buckets[at].add_overflow(1);
             at = self.after(at);
         }
     }
@@ -87,30 +94,33 @@ impl Partition {
     /// Removes the entry of this slot number; `false` if there is none.
     #[inline(always)]
     pub(crate) fn remove(&mut self, place: Place, slot: u32) -> bool {
-        let mut at = place.home as usize;
-        for _ in 0..self.buckets.len() {
-            let bucket = &mut self.buckets[at];
-            if let Some(lane) = bucket.with_tag(place.tag).find(|lane| bucket.slot(*lane) == slot) {
-                bucket.clear(lane);
-                self.keys -= 1;
-                self.take_back_overflow(place.home as usize, at);
+        let home = place.home as usize;
+        let Some(bucket) = self.buckets.get_mut(home) else { return false };
+        let is_removed =
+            bucket.try_remove(place.tag, slot) || (bucket.overflow() > 0 && self.remove_further(home, place.tag, slot));
+        self.keys -= u32::from(is_removed);
+        is_removed
+    }
+
+    /// Looks beyond the home bucket, and takes back the overflow counts on the way there.
+    #[cold]
+    fn remove_further(&mut self, home: usize, tag: u8, slot: u32) -> bool {
+        let mut at = self.after(home);
+        while at != home {
+            if self.buckets[at].try_remove(tag, slot) {
+                let mut passed = home;
+                while passed != at {
+                    self.buckets[passed].add_overflow(-1);
+                    passed = self.after(passed);
+                }
                 return true;
             }
-            if bucket.overflow() == 0 {
+            if self.buckets[at].overflow() == 0 {
                 return false;
             }
             at = self.after(at);
         }
         false
-    }
-
-    #[inline(always)]
-    fn take_back_overflow(&mut self, home: usize, found: usize) {
-        let mut at = home;
-        while at != found {
-            self.buckets[at].add_overflow(-1);
-            at = self.after(at);
-        }
     }
 
     /// Grows by a quarter. `stagger` (0 to 3) makes partitions, which fill alike, grow at different times.
@@ -139,7 +149,7 @@ impl Partition {
         let old = std::mem::replace(&mut self.buckets, vec![Bucket::EMPTY; buckets].into_boxed_slice());
         let mut group = [0; GROUP];
         let mut filled = 0;
-        for slot in old.iter().flat_map(Bucket::occupied) {
+        for (_, slot) in old.iter().flat_map(Bucket::occupied) {
             pool.prefetch_key(slot);
             group[filled] = slot;
             filled += 1;
@@ -166,12 +176,12 @@ impl Partition {
         let mut keys = 0;
         let mut overflow = vec![0; self.buckets.len()];
         for (found, bucket) in self.buckets.iter().enumerate() {
-            for lane in (0..LANES).filter(|lane| bucket.tag(*lane) != FREE) {
-                let key = pool.key(bucket.slot(lane));
+            for (tag, slot) in bucket.occupied() {
+                let key = pool.key(slot);
                 let hash = hasher.hash(key);
-                assert_eq!(bucket.tag(lane), hash.tag(), "a tag");
-                let place = Place { partition: 0, home: hash.bucket(self.len()), tag: hash.tag() };
-                assert_eq!(self.find(place, key, pool), Some(bucket.slot(lane)), "an entry is found");
+                assert_eq!(tag, hash.tag(), "a tag");
+                let place = Place { partition: 0, home: hash.bucket(self.len()), tag };
+                assert_eq!(self.find(place, key, pool), Some(slot), "an entry is found");
                 keys += 1;
                 let mut at = place.home as usize;
                 while at != found {
