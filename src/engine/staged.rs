@@ -1,8 +1,8 @@
 //! Work in groups whose cache misses overlap: batches, and the reclaiming of dead keys.
 //!
-//! One at a time, every key waits for its bucket, then for its chunk. Staged, lines are asked for first and used later.
-//! For each group of a batch: look ahead to the next group (hash its keys and touch their buckets, choose dead keys and
-//! touch theirs); touch the wheel chunk of each likely match of this group; decide; remove the dead keys.
+//! One at a time, every key waits for its bucket, then for its chunk. Staged, a line is asked for long before it is used.
+//! While one group of a batch is decided, the next one's likely matches are on their way, and the buckets of the one after
+//! that; so are the buckets of the dead keys that are removed next.
 
 use super::index::Place;
 use super::pool::{CHUNK_KEYS, NONE, slot_at};
@@ -21,13 +21,16 @@ struct Doomed {
     keys: [(Place, u32); DOOMED_MAX],
     len: usize,
     chunks: usize,
+    /// The places are good while the index has as many buckets.
+    buckets: usize,
 }
 
 /// What is known of a group before its turn.
+#[derive(Clone, Copy)]
 struct Ahead {
     hashes: [IndexHash; GROUP],
     places: [Place; GROUP],
-    doomed: Doomed,
+    len: usize,
     /// The places are good while the index has as many buckets.
     buckets: usize,
 }
@@ -41,40 +44,42 @@ impl Shard {
         now: Option<u64>,
         mut answer: impl FnMut(usize, Verdict),
     ) -> Result<(), Full> {
-        let mut buffers = (Ahead::new(), Ahead::new());
-        let (mut this, mut next) = (&mut buffers.0, &mut buffers.1);
+        let mut ring = [Ahead::EMPTY; 3];
+        let mut doomed = Doomed::new();
+        self.touch_buckets(entries, &mut ring[0]);
+        self.touch_buckets(entries.get(GROUP..).unwrap_or_default(), &mut ring[1]);
+        self.touch_chunks(&ring[0]);
+        self.doom(&mut doomed);
         let mut start = 0;
-        self.look_ahead(entries, this);
-        while start < entries.len() {
-            let end = (start + GROUP).min(entries.len());
-            self.bury(&this.doomed, this.buckets);
-            self.look_ahead(&entries[end..], next);
-            let group = &entries[start..end];
-            for place in &this.places[..group.len()] {
-                if let Some(slot) = self.index.candidate(*place) {
-                    self.pool.prefetch_key(slot);
-                }
+        for turn in 0.. {
+            let group = entries.len().saturating_sub(start).min(GROUP);
+            if group == 0 {
+                break;
             }
-            for (offset, (key, time)) in group.iter().enumerate() {
-                let hash = this.hashes[offset];
-                let place =
-                    if self.index.buckets() == this.buckets { this.places[offset] } else { self.index.place(hash) };
-                answer(start + offset, self.decide(place, hash, *key, time.as_millis(), now)?);
+            self.touch_buckets(entries.get(start + 2 * GROUP..).unwrap_or_default(), &mut ring[(turn + 2) % 3]);
+            self.touch_chunks(&ring[(turn + 1) % 3]);
+            self.bury(&mut doomed);
+            // Where room is short, the group may have to reclaim dead keys itself: then none are spoken for.
+            if self.room >= GROUP {
+                self.doom(&mut doomed);
             }
-            (this, next, start) = (next, this, end);
+            let this = &ring[turn % 3];
+            for at in 0..group {
+                let ((key, time), hash) = (entries[start + at], this.hashes[at]);
+                let place = if self.index.buckets() == this.buckets { this.places[at] } else { self.index.place(hash) };
+                answer(start + at, self.decide(place, hash, key, time.as_millis(), now)?);
+            }
+            start += group;
         }
+        self.bury(&mut doomed);
         Ok(())
     }
 
-    /// Touches what the next group needs.
+    /// Works out where the keys of the first group of `entries` belong, and touches their buckets.
     #[inline(always)]
-    fn look_ahead(&self, entries: &[(Fingerprint, Timestamp)], ahead: &mut Ahead) {
+    fn touch_buckets(&self, entries: &[(Fingerprint, Timestamp)], ahead: &mut Ahead) {
         ahead.buckets = self.index.buckets();
-        // Where room is short, the group before may have to reclaim dead keys itself: then none are spoken for.
-        (ahead.doomed.len, ahead.doomed.chunks) = (0, 0);
-        if self.wheel.has_dead() && self.room >= GROUP && !entries.is_empty() {
-            self.doom(&mut ahead.doomed);
-        }
+        ahead.len = entries.len().min(GROUP);
         for ((key, _), (hash, place)) in entries.iter().zip(ahead.hashes.iter_mut().zip(&mut ahead.places)) {
             *hash = self.index.hash(*key);
             *place = self.index.place(*hash);
@@ -82,16 +87,24 @@ impl Shard {
         }
     }
 
+    /// Touches what a look into the keys' buckets says is needed next.
+    #[inline(always)]
+    fn touch_chunks(&self, ahead: &Ahead) {
+        ahead.places[..ahead.len].iter().for_each(|place| self.index.prefetch_next(*place, &self.pool));
+    }
+
     /// Reclaims up to two chunks' worth of dead keys; how many keys and chunks that were.
     pub(super) fn reclaim(&mut self) -> usize {
         let mut doomed = Doomed::new();
         self.doom(&mut doomed);
-        self.bury(&doomed, self.index.buckets());
-        doomed.len + doomed.chunks
+        let cost = doomed.len + doomed.chunks;
+        self.bury(&mut doomed);
+        cost
     }
 
-    /// Chooses the dead keys to be removed next and touches their buckets.
+    /// Chooses the dead keys to be removed next and touches their buckets. None were chosen before and not removed.
     fn doom(&self, doomed: &mut Doomed) {
+        doomed.buckets = self.index.buckets();
         let mut chunk = self.wheel.dead_head();
         while chunk != NONE && doomed.len + usize::from(CHUNK_KEYS) <= DOOMED_MAX && doomed.chunks < DOOMED_MAX {
             let header = *self.pool.header(chunk);
@@ -111,12 +124,12 @@ impl Shard {
         }
     }
 
-    /// Removes the doomed keys from the index, which had that many `buckets` when they were chosen, and frees their chunks.
-    fn bury(&mut self, doomed: &Doomed, buckets: usize) {
+    /// Removes the doomed keys from the index and frees their chunks.
+    fn bury(&mut self, doomed: &mut Doomed) {
         let mut removed = 0;
         for (place, slot) in &doomed.keys[..doomed.len] {
-            let has_grown = self.index.buckets() != buckets;
-            let place = if has_grown { self.index.place(self.index.hash(self.pool.key(*slot))) } else { *place };
+            let is_good = self.index.buckets() == doomed.buckets;
+            let place = if is_good { *place } else { self.index.place(self.index.hash(self.pool.key(*slot))) };
             // One that `forget` has removed leaves a hole, and is not in the index.
             removed += usize::from(self.index.remove(place, *slot));
         }
@@ -125,18 +138,16 @@ impl Shard {
         for _ in 0..doomed.chunks {
             self.wheel.free_dead(&mut self.pool);
         }
+        (doomed.len, doomed.chunks) = (0, 0);
     }
 }
 
 impl Doomed {
     fn new() -> Self {
-        Self { keys: [(Place::default(), 0); DOOMED_MAX], len: 0, chunks: 0 }
+        Self { keys: [(Place::ZERO, 0); DOOMED_MAX], len: 0, chunks: 0, buckets: 0 }
     }
 }
 
 impl Ahead {
-    fn new() -> Self {
-        let (hashes, places) = ([IndexHash::default(); GROUP], [Place::default(); GROUP]);
-        Self { hashes, places, doomed: Doomed::new(), buckets: 0 }
-    }
+    const EMPTY: Self = Self { hashes: [IndexHash::ZERO; GROUP], places: [Place::ZERO; GROUP], len: 0, buckets: 0 };
 }

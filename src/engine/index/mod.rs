@@ -45,10 +45,12 @@ impl IndexHasher {
 /// bit   63 .. 54   47 .. 32    31 .. 8   7 .. 0
 ///       shard      partition   bucket    tag (0 becomes 1: 0 marks a free lane)
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexHash(u64);
 
 impl IndexHash {
+    pub(crate) const ZERO: Self = Self(0);
+
     #[inline(always)]
     fn tag(self) -> u8 {
         (self.0 as u8).max(1)
@@ -78,11 +80,15 @@ impl IndexHash {
 }
 
 /// Where a search for a key begins: good until its partition grows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     partition: u32,
     home: u32,
     tag: u8,
+}
+
+impl Place {
+    pub(crate) const ZERO: Self = Self { partition: 0, home: 0, tag: 0 };
 }
 
 pub(crate) struct Index {
@@ -125,10 +131,11 @@ impl Index {
         self.partition(place).find(place, key, pool)
     }
 
-    /// A slot number that may be the key's: the one to fetch ahead.
+    /// Looks into the key's home bucket, and touches what a search will need after it: the chunk of a likely match, and
+    /// the next bucket where keys have overflowed.
     #[inline(always)]
-    pub(crate) fn candidate(&self, place: Place) -> Option<u32> {
-        self.partition(place).candidate(place)
+    pub(crate) fn prefetch_next(&self, place: Place, pool: &Pool) {
+        self.partition(place).prefetch_next(place, pool);
     }
 
     #[inline(always)]

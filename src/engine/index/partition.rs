@@ -49,10 +49,17 @@ impl Partition {
         None
     }
 
-    /// The first slot number in the key's home bucket that has its tag.
     #[inline(always)]
-    pub(crate) fn candidate(&self, place: Place) -> Option<u32> {
-        self.buckets.get(place.home as usize)?.candidate(place.tag)
+    pub(crate) fn prefetch_next(&self, place: Place, pool: &Pool) {
+        let Some(bucket) = self.buckets.get(place.home as usize) else { return };
+        if let Some(slot) = bucket.candidate(place.tag) {
+            pool.prefetch_key(slot);
+        }
+        if bucket.overflow() > 0
+            && let Some(next) = self.buckets.get(self.after(place.home as usize))
+        {
+            prefetch(next);
+        }
     }
 
     #[inline(always)]
