@@ -19,12 +19,11 @@ use crate::{Claimed, Fingerprint, Verdict};
 use claims::{ClaimState, Claims};
 use index::{Index, Place};
 use pool::Pool;
+use staged::Doomed;
 use wheel::Wheel;
 
 /// How many dead keys and chunks `advance` reclaims at most: some tens of microseconds.
 const RECLAIMED_PER_ADVANCE: usize = 2048;
-/// How many each call pays for.
-const RECLAIMED_PER_CALL: i32 = 2;
 
 /// What the engine needs to know of a configuration.
 #[derive(Clone, Copy)]
@@ -54,8 +53,7 @@ pub(crate) struct Shard {
     evicts: bool,
     /// How many more keys and claims may be held. The front deals it out.
     pub(crate) room: usize,
-    /// What calls have paid towards reclaiming dead keys and chunks, less what was reclaimed.
-    credit: i32,
+    doomed: Doomed,
     counts: Counts,
     /// How far `shrink` has come: pages, partitions.
     shrinking: (usize, usize),
@@ -72,7 +70,7 @@ impl Shard {
             span: settings.span,
             evicts: settings.evicts,
             room,
-            credit: 0,
+            doomed: Doomed::NONE,
             counts: Counts::default(),
             shrinking: (0, 0),
         }
@@ -138,8 +136,10 @@ impl Shard {
         time: u64,
         now: Option<u64>,
     ) -> Result<Verdict, Full> {
-        self.pay_and_reclaim();
-        self.decide(self.index.place(hash), hash, key, time, now)
+        let place = self.index.place(hash);
+        self.index.prefetch(place); // on its way while dead keys are removed
+        self.reclaim_a_little();
+        self.decide(place, hash, key, time, now)
     }
 
     #[inline(always)]
@@ -170,8 +170,10 @@ impl Shard {
         time: u64,
         now: Option<u64>,
     ) -> Result<Claimed<u64>, Full> {
-        self.pay_and_reclaim();
-        if let Some(known) = self.known(self.index.place(hash), hash, key, time, now) {
+        let place = self.index.place(hash);
+        self.index.prefetch(place);
+        self.reclaim_a_little();
+        if let Some(known) = self.known(place, hash, key, time, now) {
             return Ok(known.into());
         }
         if !self.make_room(hash, key, now) {
@@ -314,18 +316,6 @@ impl Shard {
         let age_min = time.saturating_sub(last);
         self.counts.ages.record(age_max);
         self.counts.late_duplicates += u64::from(age_min > self.span);
-    }
-
-    /// Each call pays for two dead keys, or one in a chunk of its own, so that the dead become fewer with every call:
-    /// no call makes more than one. They are reclaimed in groups, each paid for by the calls after it.
-    #[inline(always)]
-    fn pay_and_reclaim(&mut self) {
-        if self.wheel.has_dead() {
-            self.credit += RECLAIMED_PER_CALL;
-            if self.credit > 0 {
-                self.credit -= self.reclaim() as i32;
-            }
-        }
     }
 
     /// Recounts everything from scratch and panics on what does not add up. For tests and fuzzing: takes as long as the

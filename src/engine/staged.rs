@@ -12,17 +12,21 @@ use crate::{Fingerprint, Timestamp, Verdict};
 /// Keys in a group.
 const GROUP: usize = 32;
 
+/// Dead keys that a call removes on the side.
+const RECLAIMED_PER_CALL: usize = 2;
 /// Two full chunks.
 const DOOMED_MAX: usize = 2 * CHUNK_KEYS as usize;
 
 /// Dead keys whose buckets have been touched, and that are removed next: of two full chunks, or as many thin ones as hold
-/// no more.
-struct Doomed {
+/// no more. They are the first of the wheel's dead.
+pub(super) struct Doomed {
     keys: [(Place, u32); DOOMED_MAX],
+    /// Keys before this are removed already.
+    next: usize,
     len: usize,
     chunks: usize,
-    /// The places are good while the index has as many buckets.
-    buckets: usize,
+    /// The places are good while the index is at this generation.
+    generation: u64,
 }
 
 /// What is known of a group before its turn.
@@ -31,8 +35,8 @@ struct Ahead {
     hashes: [IndexHash; GROUP],
     places: [Place; GROUP],
     len: usize,
-    /// The places are good while the index has as many buckets.
-    buckets: usize,
+    /// The places are good while the index is at this generation.
+    generation: u64,
 }
 
 impl Shard {
@@ -45,11 +49,9 @@ impl Shard {
         mut answer: impl FnMut(usize, Verdict),
     ) -> Result<(), Full> {
         let mut ring = [Ahead::EMPTY; 3];
-        let mut doomed = Doomed::new();
         self.touch_buckets(entries, &mut ring[0]);
         self.touch_buckets(entries.get(GROUP..).unwrap_or_default(), &mut ring[1]);
         self.touch_chunks(&ring[0]);
-        self.doom(&mut doomed);
         let mut start = 0;
         for turn in 0.. {
             let group = entries.len().saturating_sub(start).min(GROUP);
@@ -58,27 +60,24 @@ impl Shard {
             }
             self.touch_buckets(entries.get(start + 2 * GROUP..).unwrap_or_default(), &mut ring[(turn + 2) % 3]);
             self.touch_chunks(&ring[(turn + 1) % 3]);
-            self.bury(&mut doomed);
-            // Where room is short, the group may have to reclaim dead keys itself: then none are spoken for.
-            if self.room >= GROUP {
-                self.doom(&mut doomed);
-            }
+            self.bury(DOOMED_MAX);
+            self.doom();
             let this = &ring[turn % 3];
             for at in 0..group {
                 let ((key, time), hash) = (entries[start + at], this.hashes[at]);
-                let place = if self.index.buckets() == this.buckets { this.places[at] } else { self.index.place(hash) };
+                let place =
+                    if self.index.generation() == this.generation { this.places[at] } else { self.index.place(hash) };
                 answer(start + at, self.decide(place, hash, key, time.as_millis(), now)?);
             }
             start += group;
         }
-        self.bury(&mut doomed);
         Ok(())
     }
 
     /// Works out where the keys of the first group of `entries` belong, and touches their buckets.
     #[inline(always)]
     fn touch_buckets(&self, entries: &[(Fingerprint, Timestamp)], ahead: &mut Ahead) {
-        ahead.buckets = self.index.buckets();
+        ahead.generation = self.index.generation();
         ahead.len = entries.len().min(GROUP);
         for ((key, _), (hash, place)) in entries.iter().zip(ahead.hashes.iter_mut().zip(&mut ahead.places)) {
             *hash = self.index.hash(*key);
@@ -93,61 +92,80 @@ impl Shard {
         ahead.places[..ahead.len].iter().for_each(|place| self.index.prefetch_next(*place, &self.pool));
     }
 
+    /// Does a call's share of reclaiming: removes two dead keys, whose buckets an earlier call has touched. No call makes
+    /// more than one key or chunk, so the dead become fewer with every call.
+    #[inline(always)]
+    pub(super) fn reclaim_a_little(&mut self) {
+        if self.wheel.has_dead() {
+            self.bury(RECLAIMED_PER_CALL);
+            self.doom();
+        }
+    }
+
     /// Reclaims up to two chunks' worth of dead keys; how many keys and chunks that were.
     pub(super) fn reclaim(&mut self) -> usize {
-        let mut doomed = Doomed::new();
-        self.doom(&mut doomed);
-        let cost = doomed.len + doomed.chunks;
-        self.bury(&mut doomed);
+        self.doom();
+        let cost = self.doomed.len - self.doomed.next + self.doomed.chunks;
+        self.bury(DOOMED_MAX);
         cost
     }
 
-    /// Chooses the dead keys to be removed next and touches their buckets. None were chosen before and not removed.
-    fn doom(&self, doomed: &mut Doomed) {
-        doomed.buckets = self.index.buckets();
+    /// Chooses the dead keys to be removed next and touches their buckets, if those chosen before are gone.
+    #[inline(always)]
+    fn doom(&mut self) {
+        if self.doomed.chunks == 0 && self.wheel.has_dead() {
+            self.doom_next();
+        }
+    }
+
+    fn doom_next(&mut self) {
+        let Doomed { keys: places, next, len, chunks, generation } = &mut self.doomed;
+        (*next, *len, *generation) = (0, 0, self.index.generation());
         let mut chunk = self.wheel.dead_head();
-        while chunk != NONE && doomed.len + usize::from(CHUNK_KEYS) <= DOOMED_MAX && doomed.chunks < DOOMED_MAX {
+        while chunk != NONE && *len + usize::from(CHUNK_KEYS) <= DOOMED_MAX && *chunks < DOOMED_MAX {
             let header = *self.pool.header(chunk);
             if header.next != NONE {
                 self.pool.prefetch_chunk(header.next);
             }
             let keys = self.pool.keys(chunk);
-            for ((slot, key), doomed) in (slot_at(chunk, header.first)..).zip(keys).zip(&mut doomed.keys[doomed.len..])
-            {
+            for ((slot, key), doomed) in (slot_at(chunk, header.first)..).zip(keys).zip(&mut places[*len..]) {
                 let place = self.index.place(self.index.hash(*key));
                 self.index.prefetch(place);
                 *doomed = (place, slot);
             }
-            doomed.len += keys.len();
-            doomed.chunks += 1;
+            *len += keys.len();
+            *chunks += 1;
             chunk = header.next;
         }
     }
 
-    /// Removes the doomed keys from the index and frees their chunks.
-    fn bury(&mut self, doomed: &mut Doomed) {
+    /// Removes up to `count` of the doomed keys from the index, and frees their chunks with the last.
+    #[inline(always)]
+    fn bury(&mut self, count: usize) {
+        let end = self.doomed.len.min(self.doomed.next + count);
         let mut removed = 0;
-        for (place, slot) in &doomed.keys[..doomed.len] {
-            let is_good = self.index.buckets() == doomed.buckets;
+        for (place, slot) in &self.doomed.keys[self.doomed.next..end] {
+            let is_good = self.index.generation() == self.doomed.generation;
             let place = if is_good { *place } else { self.index.place(self.index.hash(self.pool.key(*slot))) };
             // One that `forget` has removed leaves a hole, and is not in the index.
             removed += usize::from(self.index.remove(place, *slot));
         }
+        self.doomed.next = end;
         self.room += removed;
         self.counts.forgotten_on_time += removed as u64;
-        for _ in 0..doomed.chunks {
-            self.wheel.free_dead(&mut self.pool);
+        if end == self.doomed.len {
+            for _ in 0..std::mem::take(&mut self.doomed.chunks) {
+                self.wheel.free_dead(&mut self.pool);
+            }
         }
-        (doomed.len, doomed.chunks) = (0, 0);
     }
 }
 
 impl Doomed {
-    fn new() -> Self {
-        Self { keys: [(Place::ZERO, 0); DOOMED_MAX], len: 0, chunks: 0, buckets: 0 }
-    }
+    pub(super) const NONE: Self =
+        Self { keys: [(Place::ZERO, 0); DOOMED_MAX], next: 0, len: 0, chunks: 0, generation: 0 };
 }
 
 impl Ahead {
-    const EMPTY: Self = Self { hashes: [IndexHash::ZERO; GROUP], places: [Place::ZERO; GROUP], len: 0, buckets: 0 };
+    const EMPTY: Self = Self { hashes: [IndexHash::ZERO; GROUP], places: [Place::ZERO; GROUP], len: 0, generation: 0 };
 }

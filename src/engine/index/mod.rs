@@ -79,7 +79,7 @@ impl IndexHash {
     }
 }
 
-/// Where a search for a key begins: good until its partition grows.
+/// Where a search for a key begins: good until its partition takes another size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     partition: u32,
@@ -97,12 +97,19 @@ pub(crate) struct Index {
     hasher: IndexHasher,
     keys: usize,
     buckets: usize,
+    generation: u64,
 }
 
 impl Index {
     pub(crate) fn new(keys_max: usize, hasher: IndexHasher) -> Self {
         let partitions = keys_max.div_ceil(PARTITION_KEYS).next_power_of_two().min(PARTITIONS_MAX);
-        Self { partitions: (0..partitions).map(|_| Partition::default()).collect(), hasher, keys: 0, buckets: 0 }
+        Self {
+            partitions: (0..partitions).map(|_| Partition::default()).collect(),
+            hasher,
+            keys: 0,
+            buckets: 0,
+            generation: 0,
+        }
     }
 
     #[inline(always)]
@@ -120,10 +127,10 @@ impl Index {
         self.keys
     }
 
-    /// Changes whenever a partition grows, and with it the places of its keys.
+    /// Changes whenever a partition takes another size, and with it the places of its keys.
     #[inline(always)]
-    pub(crate) fn buckets(&self) -> usize {
-        self.buckets
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     #[inline(always)]
@@ -151,6 +158,7 @@ impl Index {
             self.buckets -= partition.len();
             partition.grow(place.partition as usize % 4, pool, self.hasher);
             self.buckets += partition.len();
+            self.generation += 1;
             let home = hash.bucket(partition.len());
             partition.insert(Place { home, ..place }, slot);
         } else {
@@ -177,6 +185,7 @@ impl Index {
             let has_shrunk = partition.shrink(pool, self.hasher);
             self.buckets += partition.len();
             if has_shrunk {
+                self.generation += 1;
                 break;
             }
         }
