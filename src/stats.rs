@@ -152,7 +152,7 @@ pub(crate) struct Counts {
 
 impl Stats {
     pub(crate) fn new(progress: &Progress) -> Self {
-        let now = progress.now().map(Timestamp::from_millis);
+        let now = progress.exact_now().map(Timestamp::from_millis);
         let watermark = (progress.watermark() > 0).then_some(Timestamp::from_millis(progress.watermark()));
         let lag = |now: Timestamp| Some(now.as_millis().saturating_sub(watermark?.as_millis()));
         Self {

@@ -1,7 +1,7 @@
 //! Time: what a [`Timestamp`] is, and the one place where a clock is read.
 //!
 //! Every conversion to milliseconds rounds *down*, as the clocks of brokers do. Rounding everything the same way keeps
-//! the order of any two times, so no comparison of a message's time with the watermark changes its outcome.
+//! the order of any two times.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -36,6 +36,10 @@ impl Timestamp {
     }
 
     /// The wall clock's time. Costs one reading of the system clock.
+    ///
+    /// ```
+    /// assert!(oncewheel::Timestamp::now().as_millis() > 1_700_000_000_000);
+    /// ```
     #[must_use]
     pub fn now() -> Self {
         SystemTime::now().into()
@@ -63,16 +67,18 @@ fn saturating_millis(duration: Duration) -> u64 {
 /// The wall clock at its start plus the monotonic time since: a wall clock that is stepped later changes nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct SystemClock {
-    wall_at_start: u64,
+    /// Since the epoch, not rounded yet.
+    wall_at_start: Duration,
     start: Instant,
 }
 
 impl SystemClock {
     pub(crate) fn start() -> Self {
-        Self { wall_at_start: Timestamp::now().as_millis(), start: Instant::now() }
+        let wall_at_start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { wall_at_start, start: Instant::now() }
     }
 
     pub(crate) fn now(&self) -> u64 {
-        self.wall_at_start.saturating_add(saturating_millis(self.start.elapsed()))
+        saturating_millis(self.wall_at_start.saturating_add(self.start.elapsed()))
     }
 }

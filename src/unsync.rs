@@ -137,8 +137,7 @@ impl DedupCache {
     ) -> Result<(), Error> {
         verdicts.clear();
         verdicts.reserve(entries.len());
-        let calls = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        self.count_calls(calls);
+        self.count_calls(u32::try_from(entries.len()).unwrap_or(u32::MAX));
         let latest = entries.iter().fold(0, |latest, (_, time)| time.as_millis().max(latest));
         let clamped = (latest > self.progress.ceiling()).then(|| self.clamp(entries));
         let entries = clamped.as_deref().unwrap_or(entries);
@@ -175,9 +174,6 @@ impl DedupCache {
     /// ```
     pub fn claim(&mut self, key: impl Key, msg_time: impl Into<Option<Timestamp>>) -> Result<Claimed<Claim>, Error> {
         let (hash, key, time) = self.enter(key, msg_time)?;
-        if self.shard.has_leases() {
-            self.progress.read_clock(); // a lease is too short to be timed by a clock read rarely
-        }
         let claimed = self.shard.claim(hash, key, time, self.progress.now())?;
         Ok(claimed.map(|generation| Claim { hash, key, generation }))
     }
@@ -286,10 +282,10 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn observe(&mut self, min_msg_time: MinMsgTime) -> Result<(), Error> {
-        self.progress.observe(min_msg_time)?;
+        let observed = self.progress.observe(min_msg_time);
         self.catch_up();
         self.shard.reclaim_some(1);
-        Ok(())
+        observed
     }
 
     /// Moves a manual clock to `now`; never back. Under [`Clock::System`](crate::Clock::System) reads that clock and
@@ -402,7 +398,8 @@ impl DedupCache {
     #[inline(always)]
     fn count_calls(&mut self, calls: u32) {
         self.calls_to_clock_reading = self.calls_to_clock_reading.saturating_sub(calls);
-        if self.calls_to_clock_reading == 0 {
+        // A lease is too short to be timed by a clock that is read rarely.
+        if self.calls_to_clock_reading == 0 || self.shard.has_leases() {
             self.calls_to_clock_reading = CALLS_PER_CLOCK_READING;
             self.progress.read_clock();
             self.catch_up();

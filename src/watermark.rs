@@ -128,6 +128,9 @@ pub(crate) struct Rule {
     clock_skew: u64,
 }
 
+/// The last moment, so that the one after it can stand for an unknown one.
+const NOW_MAX: u64 = u64::MAX - 1;
+
 /// The state of the rule: the clock, the watermark, and what was refused. Both fronts own one.
 ///
 /// `now` and `watermark` never go back. A watermark of 0 is none: nothing can lie below it.
@@ -136,7 +139,7 @@ pub(crate) struct Progress {
     rule: Rule,
     clock: Option<SystemClock>,
     now: Option<u64>,
-    /// The latest time that is believed: `now + max_clock_skew`.
+    /// The latest time that is believed: `now + max_clock_skew`, or what was believed before `now` was known.
     ceiling: u64,
     watermark: u64,
     /// The furthest that `observe` alone has brought the watermark, to tell a step back from a broker that merely lags
@@ -171,8 +174,14 @@ impl Progress {
         progress
     }
 
+    /// As last read.
     pub(crate) fn now(&self) -> Option<u64> {
         self.now
+    }
+
+    /// As the clock says at this moment.
+    pub(crate) fn exact_now(&self) -> Option<u64> {
+        self.clock.as_ref().map(SystemClock::now).max(self.now)
     }
 
     pub(crate) fn watermark(&self) -> u64 {
@@ -207,9 +216,11 @@ impl Progress {
     }
 
     fn move_now(&mut self, now: u64) {
+        let now = now.min(NOW_MAX);
         if self.now.is_none_or(|before| before < now) {
             self.now = Some(now);
-            self.ceiling = now.saturating_add(self.rule.clock_skew);
+            // Not below a watermark that was believed before there was a clock: clamped messages would be too old.
+            self.ceiling = now.saturating_add(self.rule.clock_skew).max(self.watermark);
             if let Some(retention) = self.rule.retention {
                 let oldest_kept = now.saturating_sub(retention);
                 self.watermark = self.watermark.max(oldest_kept.saturating_sub(self.rule.out_of_orderness));
@@ -249,11 +260,12 @@ impl Progress {
         if time <= self.ceiling() { time } else { self.clamp(time) }
     }
 
-    /// The time that a message of unknown time counts with: now, the latest that it can be.
+    /// The time that a message of unknown time counts with: now, the latest that it can be. Where the broker's clock is
+    /// ahead of this one, that is the watermark, since nothing older is delivered.
     #[cold]
     pub(crate) fn admit_unknown(&mut self) -> Result<u64, Error> {
         self.read_clock();
-        self.now.ok_or(Error::NoTime)
+        self.now.map(|now| now.max(self.watermark)).ok_or(Error::NoTime)
     }
 
     #[cold]

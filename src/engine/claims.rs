@@ -4,7 +4,10 @@ use super::index::IndexHash;
 use crate::Fingerprint;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// Tells the claims of one shard from those of all others in the process: each has 2^40 generations of its own.
+static CACHES: AtomicU64 = AtomicU64::new(0);
 /// Where sweeping for abandoned claims starts to be worth it.
 const SWEEP_MIN: usize = 64;
 
@@ -36,7 +39,8 @@ pub(crate) enum ClaimState {
 
 impl Claims {
     pub(crate) fn new(lease: Option<u64>) -> Self {
-        Self { open: HashMap::default(), generations: 0, lease, sweep_at: SWEEP_MIN, paid: 0 }
+        let generations = CACHES.fetch_add(1, Relaxed) << 40;
+        Self { open: HashMap::default(), generations, lease, sweep_at: SWEEP_MIN, paid: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {

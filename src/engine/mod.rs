@@ -104,7 +104,11 @@ impl Shard {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.index.memory_bytes() + self.wheel.memory_bytes() + self.pool.memory_bytes() + self.claims.memory_bytes()
+        size_of::<Self>()
+            + self.index.memory_bytes()
+            + self.wheel.memory_bytes()
+            + self.pool.memory_bytes()
+            + self.claims.memory_bytes()
     }
 
     /// Moves the watermark, which the caller never moves back. What is due becomes dead; it is reclaimed bit by bit.
@@ -204,25 +208,25 @@ impl Shard {
         let place = self.index.place(hash);
         let Some(slot) = self.index.find(place, key, &self.pool) else { return false };
         self.index.remove(place, slot);
-        self.wheel.retract(&mut self.pool, slot);
+        if let Some((moved, key)) = self.wheel.vacate(&mut self.pool, slot, self.watermark) {
+            self.index.repoint(self.index.place(self.index.hash(key)), moved, slot);
+        }
         self.room += 1;
         true
     }
 
     /// Forgets the key that would expire first; `false` if there is none.
     pub(crate) fn evict(&mut self) -> bool {
-        while let Some(evicted) = self.wheel.evict(&mut self.pool) {
-            if let Some((slot, key)) = evicted.key
-                && self.index.remove(self.index.place(self.index.hash(key)), slot)
-            {
-                let last_time = evicted.last_deadline.saturating_sub(self.span);
-                self.counts.vouches_since = self.counts.vouches_since.max(last_time.saturating_add(1));
-                self.counts.forgotten_early += 1;
-                self.room += 1;
-                return true;
-            }
-        }
-        false
+        let Some(evicted) = self.wheel.evict(&mut self.pool) else { return false };
+        self.index.remove(self.index.place(self.index.hash(evicted.key)), evicted.slot);
+        let last_time = match evicted.last_deadline {
+            u64::MAX => u64::MAX, // no longer tells the time
+            deadline => deadline.saturating_sub(self.span),
+        };
+        self.counts.vouches_since = self.counts.vouches_since.max(last_time.saturating_add(1));
+        self.counts.forgotten_early += 1;
+        self.room += 1;
+        true
     }
 
     /// Gives memory back that is not needed any more: a page and a partition's surplus at most, once the dead are
@@ -273,16 +277,13 @@ impl Shard {
             self.claims.take_over(hash, key);
             self.room += 1;
         }
-        (self.room > 0 && !self.pool.is_exhausted()) || self.find_room(now)
+        self.room > 0 || self.find_room(now)
     }
 
     #[cold]
     fn find_room(&mut self, now: Option<u64>) -> bool {
         self.gather_room(now);
-        if self.evicts {
-            while (self.room == 0 || self.pool.is_exhausted()) && self.evict() {}
-        }
-        self.room > 0 && !self.pool.is_exhausted()
+        self.room > 0 || (self.evicts && self.evict())
     }
 
     /// Makes room, where there is none, of what need not be held any more.
@@ -308,12 +309,12 @@ impl Shard {
     /// a chunk with are alike: the age is the most that it can be, and late is only what is so for certain.
     #[inline]
     fn note_age(&mut self, slot: u32, time: u64) {
-        let (first, last) = Wheel::deadlines(&self.pool, slot);
+        let (first, last, is_as_it_came) = Wheel::deadlines(&self.pool, slot);
         let (first, last) = (first.saturating_sub(self.span), last.saturating_sub(self.span));
         let age_max = time.abs_diff(first).max(time.abs_diff(last));
-        // A key that was committed after its deadline lies in a later slot. So only a copy that is later still is late
-        // for certain.
-        let age_min = time.saturating_sub(last);
+        // The first copy may have been earlier than the wheel says, but not later.
+        let before = if is_as_it_came { first.saturating_sub(time) } else { 0 };
+        let age_min = time.saturating_sub(last).max(before);
         self.counts.ages.record(age_max);
         self.counts.late_duplicates += u64::from(age_min > self.span);
     }
@@ -325,9 +326,11 @@ impl Shard {
         let chunks = self.wheel.validate(&self.pool, self.watermark, |slot, dead| {
             let key = self.pool.key(slot);
             let place = self.index.place(self.hash(key));
-            if self.index.find(place, key, &self.pool) == Some(slot) {
+            let is_held = self.index.find(place, key, &self.pool) == Some(slot);
+            assert!(dead || is_held, "there are no holes among the living");
+            if is_held {
                 found += 1;
-                let (_, last) = Wheel::deadlines(&self.pool, slot);
+                let (_, last, _) = Wheel::deadlines(&self.pool, slot);
                 assert!(!dead || last < self.watermark, "a key died early");
             }
         });

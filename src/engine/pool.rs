@@ -23,8 +23,10 @@ const PAGE_BITS: u32 = 9;
 const PAGE_CHUNKS: u32 = 1 << PAGE_BITS;
 /// Pages that one call of `shrink` looks at.
 const PAGES_PER_SHRINK: usize = 256;
-/// Chunk numbers stay below 2^27 - 512, so that no slot number reaches `NONE`.
-const PAGES_MAX: usize = (1 << (32 - SLOT_BITS - PAGE_BITS)) - 1;
+/// A slot number names any chunk there can be: 2^31 keys in full chunks, twice as many while the dead of a whole cache
+/// wait to be reclaimed, less those that each new key reclaims; and two chunks that are not full in each of the wheel's
+/// 19 * 1024 slots.
+const _: () = assert!((1 << 31) / CHUNK_KEYS as u64 + 2 * 19 * 1024 < (1 << (32 - SLOT_BITS)) - 1);
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -39,8 +41,33 @@ pub(crate) struct Header {
     pub(crate) len: u8,
     /// The wheel level that the chunk belongs to; with the deadline, it tells the wheel slot.
     pub(crate) level: u8,
-    /// The other keys' deadlines differ from the first one's by less than 2 to the power of this.
-    pub(crate) spread: u8,
+    /// The other keys' deadlines differ from the first one's by less than 2 to the power of this, but for its highest bit:
+    /// that says that some key's deadline was over when it came, and was moved up.
+    spread: u8,
+}
+
+const HAS_MOVED_UP: u8 = 0x80;
+
+impl Header {
+    /// How far the other keys' deadlines may be from the first one's.
+    pub(crate) fn spread(&self) -> u64 {
+        let bits = self.spread & !HAS_MOVED_UP;
+        1u64.checked_shl(bits.into()).map_or(u64::MAX, |power| power - 1)
+    }
+
+    #[inline(always)]
+    fn widen(&mut self, distance: u64) {
+        let bits = u64::BITS - distance.leading_zeros();
+        self.spread = (self.spread & HAS_MOVED_UP) | (self.spread & !HAS_MOVED_UP).max(bits as u8);
+    }
+
+    pub(crate) fn has_moved_up(&self) -> bool {
+        self.spread & HAS_MOVED_UP != 0
+    }
+
+    pub(crate) fn note_moved_up(&mut self) {
+        self.spread |= HAS_MOVED_UP;
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -102,18 +129,17 @@ impl Pool {
         let position = into.header.len;
         *into.keys.get_mut(usize::from(position))? = key;
         into.header.len = position + 1;
-        if position == 0 {
-            (into.header.deadline, into.header.spread) = (deadline, 0);
-        }
-        let bits = u64::BITS - deadline.abs_diff(into.header.deadline).leading_zeros();
-        into.header.spread = into.header.spread.max(bits as u8);
+        into.header.widen(deadline.abs_diff(into.header.deadline));
         Some(slot_at(chunk, position))
     }
 
-    /// Whether every chunk that a slot number can name is in use.
-    #[inline(always)]
-    pub(crate) fn is_exhausted(&self) -> bool {
-        self.pages.len() >= PAGES_MAX && self.lowest_open_page().is_none()
+    /// Puts a key that stood at another slot number in the place of one that is gone.
+    pub(crate) fn replace(&mut self, slot: u32, key: Fingerprint, stood_at: u32) {
+        let from = *self.header(chunk_of(stood_at));
+        let into = self.chunk_mut(chunk_of(slot));
+        into.keys[usize::from(position_of(slot))] = key;
+        into.header.widen(from.deadline.abs_diff(into.header.deadline).saturating_add(from.spread()));
+        into.header.spread |= from.spread & HAS_MOVED_UP;
     }
 
     /// A chunk for keys of one wheel slot; `deadline` is the first one's.

@@ -15,7 +15,7 @@
 //! A deadline that the ring of its level cannot hold (which happens when the level was started before a watermark was
 //! known, around the time of another message) goes to the next level up. The last level's ring holds every `u64`.
 
-use super::pool::{NONE, Pool, chunk_of, position_of, slot_at};
+use super::pool::{NONE, Pool, chunk_of, slot_at};
 use crate::Fingerprint;
 
 const LEVELS: usize = 19;
@@ -74,7 +74,16 @@ impl Wheel {
     /// to the next slot to expire.
     #[inline(always)]
     pub(crate) fn push(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64) -> u32 {
-        let deadline = deadline.max(watermark);
+        if deadline < watermark {
+            let slot = self.push_alive(pool, key, watermark, watermark);
+            pool.header_mut(chunk_of(slot)).note_moved_up();
+            return slot;
+        }
+        self.push_alive(pool, key, deadline, watermark)
+    }
+
+    #[inline(always)]
+    fn push_alive(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64) -> u32 {
         let life = if watermark == 0 { self.span } else { deadline - watermark };
         let level = level_of(life);
         let recent = self.recent;
@@ -157,54 +166,61 @@ impl Wheel {
         free_head(pool, &mut self.dead);
     }
 
-    /// Takes out the key that would expire first, which the caller then removes from the index. Positions that `forget`
-    /// has emptied come out too.
+    /// Takes out the key that would expire first, which the caller then removes from the index.
     pub(crate) fn evict(&mut self, pool: &mut Pool) -> Option<Evicted> {
-        let (number, tick) = self.earliest()?;
+        let (level, tick) = self.earliest()?;
+        let (slot, key) = self.take_first(pool, level, tick)?;
+        Some(Evicted { slot, key, last_deadline: last_deadline(tick, level) })
+    }
+
+    /// Empties the position of a key that the caller has removed from the index, by moving the first key of its wheel slot
+    /// there. Returns that key's slot number before, and the key; `None` if nothing moved: it was the first itself, or it
+    /// is dead, and reclaimed soon. Without this, keys that come and go would fill memory with holes.
+    pub(crate) fn vacate(&mut self, pool: &mut Pool, slot: u32, watermark: u64) -> Option<(u32, Fingerprint)> {
+        let header = pool.header(chunk_of(slot));
+        let level = usize::from(header.level);
+        let tick = header.deadline >> shift_of(level);
+        if tick < watermark >> shift_of(level) {
+            return None;
+        }
+        let (first, key) = self.take_first(pool, level, tick)?;
+        if first == slot {
+            return None;
+        }
+        pool.replace(slot, key, first);
+        Some((first, key))
+    }
+
+    /// Takes the first key out of a wheel slot that is occupied, and the chunk with its last.
+    fn take_first(&mut self, pool: &mut Pool, level: usize, tick: u64) -> Option<(u32, Fingerprint)> {
         self.recent = Recent::NOWHERE;
-        let level = self.levels[number].as_mut()?;
-        let chain = &mut level.ring[ring_index(tick)];
-        let chunk = chain.head;
-        let header = pool.header_mut(chunk);
-        let slot = (header.first < header.len).then(|| slot_at(chunk, header.first));
-        header.first = (header.first + 1).min(header.len);
-        let drained = header.first == header.len;
-        let last_deadline = last_deadline(tick, number);
-        let key = slot.map(|slot| (slot, pool.key(slot)));
-        if drained {
+        let ring = self.levels[level].as_mut()?;
+        let chain = &mut ring.ring[ring_index(tick)];
+        let header = pool.header_mut(chain.head);
+        let slot = slot_at(chain.head, header.first);
+        header.first += 1;
+        let is_drained = header.first == header.len;
+        let key = pool.key(slot);
+        if is_drained {
             free_head(pool, chain);
             if chain.head == NONE {
-                level.vacate(tick);
+                ring.vacate(tick);
                 self.find_next_due();
             }
         }
-        Some(Evicted { key, last_deadline })
-    }
-
-    /// Takes a slot number back if it was the last to be given out in its wheel slot; otherwise it stays as a hole until
-    /// the slot expires. Without this, inserting and forgetting one key in turn would fill memory with holes.
-    pub(crate) fn retract(&mut self, pool: &mut Pool, slot: u32) {
-        let chunk = chunk_of(slot);
-        let header = *pool.header(chunk);
-        let tick = header.deadline >> shift_of(usize::from(header.level));
-        let in_tail = self.levels[usize::from(header.level)]
-            .as_ref()
-            .is_some_and(|level| level.ring[ring_index(tick)].tail == chunk);
-        if in_tail && position_of(slot) + 1 == header.len {
-            pool.header_mut(chunk).len -= 1;
-        }
+        Some((slot, key))
     }
 
     /// The deadlines that the key at this slot number can have had, first and last: no further apart than those of the
     /// keys that share its chunk, nearly, and of its wheel slot.
-    pub(crate) fn deadlines(pool: &Pool, slot: u32) -> (u64, u64) {
+    /// And whether it is certain that it was not moved up.
+    pub(crate) fn deadlines(pool: &Pool, slot: u32) -> (u64, u64, bool) {
         let header = pool.header(chunk_of(slot));
         let level = usize::from(header.level);
         let tick = header.deadline >> shift_of(level);
-        let spread = 1u64.checked_shl(header.spread.into()).map_or(u64::MAX, |power| power - 1);
-        let first = header.deadline.saturating_sub(spread).max(tick << shift_of(level));
-        let last = header.deadline.saturating_add(spread).min(last_deadline(tick, level));
-        (first, last)
+        let first = header.deadline.saturating_sub(header.spread()).max(tick << shift_of(level));
+        let last = header.deadline.saturating_add(header.spread()).min(last_deadline(tick, level));
+        (first, last, !header.has_moved_up())
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -254,8 +270,9 @@ impl Wheel {
 }
 
 pub(crate) struct Evicted {
-    /// Slot number and key; `None` where the oldest chunk held nothing any more.
-    pub(crate) key: Option<(u32, Fingerprint)>,
+    pub(crate) slot: u32,
+    pub(crate) key: Fingerprint,
+    /// The last deadline that it can have had.
     pub(crate) last_deadline: u64,
 }
 

@@ -3,6 +3,7 @@
 use super::{Inner, Local};
 use crate::{Error, Fingerprint, Timestamp, Verdict};
 use parking_lot::MutexGuard;
+use std::cell::RefCell;
 
 /// Entries that are sorted at a time: some 50 KiB, which stay in the cache.
 const BLOCK: usize = 1024;
@@ -14,7 +15,23 @@ pub(super) fn insert_batch(
 ) -> Result<(), Error> {
     verdicts.clear();
     verdicts.reserve(entries.len());
-    let mut sorted = Sorted::default();
+    // Kept by the thread, so that a batch allocates nothing.
+    let mut sorted = SORTED.take();
+    let inserted = insert_blocks(inner, entries, verdicts, &mut sorted);
+    SORTED.set(sorted);
+    inserted
+}
+
+thread_local! {
+    static SORTED: RefCell<Sorted> = RefCell::default();
+}
+
+fn insert_blocks(
+    inner: &Inner,
+    entries: &[(Fingerprint, Timestamp)],
+    verdicts: &mut Vec<Verdict>,
+    sorted: &mut Sorted,
+) -> Result<(), Error> {
     for block in entries.chunks(BLOCK) {
         // Room for all, or else one by one: an entry that finds none must leave those after it untouched.
         if inner.spare.lend(block.len()) {
@@ -112,7 +129,7 @@ impl Sorted {
         let missing = (end - start).saturating_sub(local.shard.room);
         local.shard.room += missing;
         let (entries, origins) = (&self.entries[start..end], &self.origins[start..end]);
-        let inserted = local.shard.insert_batch(entries, inner.published.now(), |at, verdict| {
+        let inserted = local.shard.insert_batch(entries, inner.now(), |at, verdict| {
             answers[origins[at] as usize] = verdict;
         });
         debug_assert!(inserted.is_ok(), "room was set aside");

@@ -17,7 +17,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use room::Spare;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Calls to a shard between two readings of the system clock.
 const CALLS_PER_CLOCK_READING: u32 = 64;
@@ -64,6 +64,8 @@ struct Inner {
     forgets_oldest: bool,
     has_leases: bool,
     max_keys: usize,
+    /// The shard that `shrink` is at.
+    shrinking: AtomicUsize,
 }
 
 /// A shard and what its lock guards besides.
@@ -72,8 +74,8 @@ struct Local {
     calls_to_clock_reading: u32,
 }
 
-/// What every call reads of [`Progress`], without its lock. Each value only grows, and a value that is behind is safe: a
-/// lower watermark forgets less. So no order between them is needed.
+/// What every call reads of [`Progress`], without its lock. A value that is behind is safe: a lower watermark forgets
+/// less, and whoever meets the ceiling asks the progress. So no order between them is needed.
 struct Published {
     watermark: AtomicU64,
     ceiling: AtomicU64,
@@ -111,6 +113,7 @@ impl DedupCache {
             forgets_oldest,
             has_leases: lease.is_some(),
             max_keys: config.max_keys,
+            shrinking: AtomicUsize::new(0),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -194,7 +197,7 @@ impl DedupCache {
         let time = inner.admit(msg_time.into())?;
         let key = key.fingerprint(&inner.secret);
         let hash = inner.hasher.hash(key);
-        let now = if inner.has_leases { inner.exact_now() } else { inner.published.now() };
+        let now = inner.now();
         let claimed = inner.with_room(hash, |shard| shard.claim(hash, key, time, now))?;
         Ok(claimed.map(|generation| Claim::new(self.clone(), hash, key, generation)))
     }
@@ -339,8 +342,15 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn shrink(&self) -> bool {
-        let goes_on = |shard: usize| self.inner.with_entered(shard, Shard::shrink);
-        (0..self.inner.shards.len()).filter(|shard| goes_on(*shard)).count() > 0
+        let inner = &*self.inner;
+        let at = inner.shrinking.load(Relaxed);
+        if inner.with_entered(at, Shard::shrink) {
+            return true;
+        }
+        let next = if at + 1 == inner.shards.len() { 0 } else { at + 1 };
+        // If another thread has moved on meanwhile, so be it.
+        let _ = inner.shrinking.compare_exchange(at, next, Relaxed, Relaxed);
+        next != 0
     }
 
     /// The number of keys held; open claims are not among them. Takes each shard's lock in turn.
@@ -375,7 +385,8 @@ impl DedupCache {
 
 impl Inner {
     fn insert(&self, hash: IndexHash, key: Fingerprint, time: u64) -> Result<Verdict, Error> {
-        Ok(self.with_room(hash, |shard| shard.insert(hash, key, time, self.published.now()))?)
+        let now = self.now();
+        Ok(self.with_room(hash, |shard| shard.insert(hash, key, time, now))?)
     }
 
     fn with_caught_up<R>(&self, hash: IndexHash, call: impl FnOnce(&mut Shard) -> R) -> R {
@@ -445,9 +456,11 @@ impl Inner {
         result
     }
 
-    /// `now`, from a clock read just now if there is one.
-    fn exact_now(&self) -> Option<u64> {
-        self.clock.as_ref().map(SystemClock::now).max(self.published.now())
+    /// `now`. A lease is too short to be timed by a clock that is read rarely: with leases it is read each time.
+    #[inline]
+    fn now(&self) -> Option<u64> {
+        let known = self.published.now();
+        if self.has_leases { self.clock.as_ref().map(SystemClock::now).max(known) } else { known }
     }
 
     /// Lets every shard catch up and reclaims a bounded number of dead keys.

@@ -4,53 +4,53 @@
 use super::{Inner, Local};
 use crate::engine::{Full, IndexHash, Shard};
 use parking_lot::MutexGuard;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const PORTION_MAX: usize = 1024;
 
-/// Room that no shard has.
+/// Room that no shard has, and what of it batches that are under way have borrowed: both in one word, so that they are
+/// read in the same moment.
+///
+/// ```text
+/// bit   63 .. 32   31 .. 0
+///       lent       left
+/// ```
 pub(super) struct Spare {
-    left: AtomicUsize,
-    /// Set aside for batches that are under way.
-    lent: AtomicUsize,
-    shards: usize,
+    word: AtomicU64,
+    shards: u64,
     portion: usize,
 }
+
+const LENT: u32 = 32;
+const LEFT: u64 = (1 << LENT) - 1;
 
 impl Spare {
     pub(super) fn new(max_keys: usize, shards: usize) -> Self {
         let portion = (max_keys / (shards * 64)).clamp(1, PORTION_MAX);
-        Self { left: AtomicUsize::new(max_keys), lent: AtomicUsize::new(0), shards, portion }
+        Self { word: AtomicU64::new(max_keys as u64), shards: shards as u64, portion }
     }
 
     pub(super) fn left(&self) -> usize {
-        self.left.load(Relaxed)
+        (self.word.load(Relaxed) & LEFT) as usize
     }
 
     /// Sets room aside for a batch, if there is as much.
     pub(super) fn lend(&self, count: usize) -> bool {
-        self.lent.fetch_add(count, Relaxed);
-        let lent = self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(count)).is_ok();
-        if !lent {
-            self.lent.fetch_sub(count, Relaxed);
-        }
-        lent
+        let count = count as u64;
+        let lend = |word: u64| (word & LEFT >= count).then(|| word - count + (count << LENT));
+        self.word.fetch_update(Relaxed, Relaxed, lend).is_ok()
     }
 
     /// Takes back what a batch has not used of what was lent to it.
     pub(super) fn take_back(&self, lent: usize, unused: usize) {
-        self.put(unused);
-        self.lent.fetch_sub(lent, Release); // after `put`: who sees that nothing is lent sees what was given back
-    }
-
-    fn is_lent(&self) -> bool {
-        self.lent.load(Acquire) > 0
+        // After what the batch did to the shards: who sees that nothing is lent sees that as well.
+        self.word.fetch_sub(((lent as u64) << LENT) - unused as u64, Release);
     }
 
     fn put(&self, count: usize) {
         if count > 0 {
-            self.left.fetch_add(count, Relaxed);
+            self.word.fetch_add(count as u64, Relaxed);
         }
     }
 
@@ -66,9 +66,10 @@ impl Spare {
     /// Gives a shard a portion; a small one when little is left, so that the last room is not stranded.
     #[cold]
     fn supply(&self, shard: &mut Shard) -> bool {
-        let portion = |left: usize| (left / (2 * self.shards)).clamp(1, self.portion).min(left);
-        let before = self.left.fetch_update(Relaxed, Relaxed, |left| (left > 0).then(|| left - portion(left)));
-        shard.room += before.map_or(0, portion);
+        let portion = |left: u64| (left / (2 * self.shards)).clamp(1, self.portion as u64).min(left);
+        let take = |word: u64| (word & LEFT > 0).then(|| word - portion(word & LEFT));
+        let before = self.word.fetch_update(Relaxed, Relaxed, take);
+        shard.room += before.map_or(0, |word| portion(word & LEFT) as usize);
         before.is_ok()
     }
 }
@@ -110,12 +111,12 @@ impl Inner {
             local.shard.gather_room(self.published.now());
             self.spare.put(std::mem::take(&mut local.shard.room));
         }
-        let is_lent = self.spare.is_lent();
-        if self.spare.left() == 0 && !is_lent && !(self.forgets_oldest && self.evict_oldest(&mut all)) {
+        let spare = self.spare.word.load(Acquire);
+        if spare == 0 && !(self.forgets_oldest && self.evict_oldest(&mut all)) {
             return None;
         }
         drop(all);
-        if is_lent {
+        if spare & LEFT == 0 {
             std::thread::yield_now(); // to the batch that has it
         }
         Some(self.enter(at, 0))

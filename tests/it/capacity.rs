@@ -138,6 +138,33 @@ on_both_fronts! {
         assert!(after < before + 10_000, "{before} bytes became {after}");
     }
 
+    fn many_keys_that_come_and_go_in_any_order_leave_no_holes<C: Front>() {
+        let mut cache = C::new(config(1000).shards(1)).unwrap();
+        for round in 0..200_000 {
+            let random = round * 7919 % 1009;
+            if cache.insert(&key(random), Some(5 + random as u64 % 3)) == Ok(Verdict::Duplicate) {
+                assert!(cache.forget(&key(random)));
+            }
+            if round % 10_000 == 0 {
+                cache.validate();
+            }
+        }
+        assert!(cache.stats().memory_bytes < 150_000, "{}", cache.stats().memory_bytes);
+    }
+
+    fn shrinking_ends_whatever_the_shards_and_sizes<C: Front>() {
+        for (max_keys, shards) in [(1, 1), (20_000_000, 4), (50_000_000, 16), (1 << 30, 8)] {
+            let mut cache = C::new(config(max_keys).shards(shards)).unwrap();
+            cache.observe_known(1).unwrap();
+            for number in 0..20_000.min(max_keys) {
+                assert_eq!(cache.insert(&key(number), Some(1)), Ok(Verdict::Fresh));
+            }
+            cache.observe_known(10_000).unwrap();
+            let calls = (0..1_000_000).take_while(|_| cache.shrink()).count();
+            assert!(calls < 100_000, "{calls} calls of max_keys {max_keys}");
+        }
+    }
+
     fn after_a_burst_of_ten_times_the_keys_memory_is_given_back_bit_by_bit<C: Front>() {
         let mut cache = C::new(config(2_000_000)).unwrap();
         cache.observe_known(1).unwrap();

@@ -107,6 +107,16 @@ on_both_fronts! {
         assert_eq!(cache.commit(slow), Ok(()));
     }
 
+    fn the_claim_of_another_cache_commits_nothing<C: Front>() {
+        let config = config().secret([1; 16]);
+        let (mut cache, mut other) = (C::new(config.clone()).unwrap(), C::new(config).unwrap());
+        let (mine, theirs) = (fresh(&mut cache, "a", 5), fresh(&mut other, "a", 5));
+        other.commit(theirs).unwrap();
+        assert_eq!((cache.len(), other.len()), (0, 1));
+        cache.abort(mine);
+        assert_eq!(cache.insert("a", Some(5)), Ok(Verdict::Fresh));
+    }
+
     fn a_lease_begins_when_the_time_is_first_known<C: Front>() {
         let mut cache = C::new(with_lease(100)).unwrap();
         let claim = fresh(&mut cache, "a", 1000);

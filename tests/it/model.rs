@@ -41,7 +41,7 @@ enum Answer {
 
 impl Model {
     fn advance(&mut self, now: u64) {
-        self.now = self.now.max(Some(now));
+        self.now = self.now.max(Some(now.min(u64::MAX - 1)));
         if let (Some(now), Some(retention)) = (self.now, self.settings.retention) {
             let oldest = now.saturating_sub(retention).saturating_sub(self.settings.out_of_orderness);
             self.watermark = self.watermark.max(oldest);
@@ -58,7 +58,7 @@ impl Model {
     }
 
     fn ceiling(&self) -> u64 {
-        self.now.map_or(u64::MAX, |now| now.saturating_add(self.settings.clock_skew))
+        self.now.map_or(u64::MAX, |now| now.saturating_add(self.settings.clock_skew).max(self.watermark))
     }
 
     /// The answers that the promises allow: more than one only for a key whose time is over.
@@ -107,7 +107,7 @@ impl Model {
         let time = time.min(self.ceiling());
         let (deadline, _) = self.keys[&key];
         let first = deadline.saturating_sub(self.settings.span);
-        self.late += u64::from(time.saturating_sub(first) > self.settings.span);
+        self.late += u64::from(time.abs_diff(first) > self.settings.span);
         if !self.committed_late.contains(&key) {
             self.age_max = self.age_max.max(time.abs_diff(first));
         }
@@ -168,7 +168,10 @@ fn run<C: Front>(settings: Settings, starts_at: Option<u64>, steps: &[Step]) {
             }
             Step::InsertUnknown { key } => match (model.now, cache.insert(&name(*key), None)) {
                 (None, answer) => assert_eq!(answer, Err(Error::NoTime)),
-                (Some(now), answer) => judge(&mut model, &mut counts, *key, now, answer),
+                (Some(now), answer) => {
+                    let latest = now.max(model.watermark);
+                    judge(&mut model, &mut counts, *key, latest, answer);
+                }
             },
             Step::Batch { entries } => {
                 let batch: Vec<_> = entries

@@ -179,6 +179,9 @@ on_both_fronts! {
         let oldest = stats.duplicate_ages.max().unwrap();
         assert!((ms(31_467)..ms(31_467 + 5000 / 64 + 1)).contains(&oldest), "{oldest:?}");
         assert_eq!(stats.duplicate_ages.count(), 2);
+        assert_eq!(cache.insert("other", Some(T0 + 50_000)), Ok(Verdict::Fresh));
+        assert_eq!(cache.insert("other", Some(T0 + 1)), Ok(Verdict::Duplicate));
+        assert_eq!(cache.stats().late_duplicates, 2, "too early is too far apart as well");
     }
 
     fn the_system_clock_gives_times_and_moves_the_watermark<C: Front>() {
@@ -193,6 +196,31 @@ on_both_fronts! {
         cache.advance(0);
         assert_eq!(cache.len(), 0);
         assert_eq!(cache.insert("key", Some(before)), Ok(Verdict::TooOld));
+    }
+
+    fn a_message_of_unknown_time_is_never_too_old<C: Front>() {
+        let mut cache = C::new(Config::new(Horizon::new(ms(1000), ms(0))).max_keys(10_000)).unwrap();
+        for number in 0..1000 {
+            let broker_is_ahead = Timestamp::from_millis(Timestamp::now().as_millis() + 5_000 * (number % 2));
+            cache.observe(MinMsgTime::Empty { observed_at: broker_is_ahead }).unwrap();
+            assert_eq!(cache.insert(&number.to_string(), None), Ok(Verdict::Fresh));
+        }
+    }
+
+    fn the_state_is_sound_after_a_refusal<C: Front>() {
+        let mut cache = C::new(Config::new(Horizon::new(ms(1), ms(0)).max_retention(ms(1))).max_keys(10)).unwrap();
+        for _ in 0..20 {
+            std::thread::sleep(ms(1));
+            assert!(cache.observe_known(u64::MAX).is_err());
+            cache.validate();
+        }
+    }
+
+    fn the_lag_goes_on_while_nothing_comes<C: Front>() {
+        let mut cache = C::new(Config::new(Horizon::new(ms(1), ms(0))).max_keys(10)).unwrap();
+        cache.observe_known(Timestamp::now().as_millis()).unwrap();
+        std::thread::sleep(ms(30));
+        assert!(cache.stats().watermark_lag.unwrap() >= ms(29));
     }
 
     fn many_calls_alone_move_the_watermark_under_the_system_clock<C: Front>() {

@@ -63,6 +63,15 @@ impl Bucket {
         true
     }
 
+    /// Changes the entry of a slot number if it is here.
+    pub(crate) fn try_repoint(&mut self, tag: u8, from: u32, to: u32) -> bool {
+        let lane = self.lanes_with(tag).find(|lane| self.slots[*lane] == from);
+        lane.is_some_and(|lane| {
+            self.slots[lane] = to;
+            true
+        })
+    }
+
     /// Tags and slot numbers.
     pub(crate) fn occupied(&self) -> impl Iterator<Item = (u8, u32)> + '_ {
         let lanes = self.control.iter().zip(&self.slots).map(|(tag, slot)| (*tag, *slot));

@@ -167,6 +167,11 @@ impl Index {
         self.keys += 1;
     }
 
+    /// Tells the entry of a slot number where its key lies now.
+    pub(crate) fn repoint(&mut self, place: Place, from: u32, to: u32) {
+        self.partitions[place.partition as usize].repoint(place, from, to);
+    }
+
     /// Removes the entry of a slot number; `false` if there is none (the key was forgotten on purpose before).
     #[inline(always)]
     pub(crate) fn remove(&mut self, place: Place, slot: u32) -> bool {

@@ -98,6 +98,14 @@ impl Partition {
         }
     }
 
+    /// Tells the entry of a slot number, which is in the table, where its key lies now.
+    pub(crate) fn repoint(&mut self, place: Place, from: u32, to: u32) {
+        let mut at = place.home as usize;
+        while !self.buckets[at].try_repoint(place.tag, from, to) {
+            at = self.after(at);
+        }
+    }
+
     /// Removes the entry of this slot number; `false` if there is none.
     #[inline(always)]
     pub(crate) fn remove(&mut self, place: Place, slot: u32) -> bool {
