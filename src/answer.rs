@@ -101,17 +101,29 @@ impl<C> From<Known> for Claimed<C> {
     }
 }
 
-/// What a handler given to `process_once` may return: `()` counts as done, `Err` as not done. The trait is sealed.
+/// What a handler given to `process_once` may return: `Err` means that the message was not processed, so that the claim is
+/// given up and a redelivery is processed; `Ok`, `()` and plain values mean that it was. `bool` and `Option` are not among
+/// them, since either of their values may mean failure: return a `Result`. The trait is sealed.
+///
+/// ```
+/// # use oncewheel::{Claimed, Config, Horizon, sync::DedupCache};
+/// # let horizon = Horizon::new(std::time::Duration::from_secs(60), std::time::Duration::from_secs(5));
+/// let cache = DedupCache::new(Config::new(horizon))?;
+/// assert_eq!(cache.process_once("order-1", None, || Err::<u32, _>("no answer"))?, Claimed::Fresh(Err("no answer")));
+/// assert_eq!(cache.process_once("order-1", None, || 17)?, Claimed::Fresh(17));
+/// assert_eq!(cache.process_once("order-1", None, || ())?, Claimed::Duplicate);
+/// # Ok::<(), oncewheel::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`process_once` cannot tell whether a handler that returns `{Self}` has processed the message",
+    note = "return `Result`, whose `Err` means that it has not, or `()`"
+)]
 pub trait Outcome: sealed::Outcome {}
 
 impl<T: sealed::Outcome> Outcome for T {}
 
 pub(crate) mod sealed {
     pub trait Outcome {
-        fn is_done(&self) -> bool;
-    }
-
-    impl Outcome for () {
         fn is_done(&self) -> bool {
             true
         }
@@ -121,5 +133,24 @@ pub(crate) mod sealed {
         fn is_done(&self) -> bool {
             self.is_ok()
         }
+    }
+
+    macro_rules! done {
+        ($($value:ty),*) => {
+            $(impl Outcome for $value {})*
+        };
+    }
+
+    done!((), u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64, char, String, &str);
+
+    /// A handler that never returns, such as `|| panic!()`: its type `!` has no other name in stable Rust.
+    impl Outcome for <fn() -> ! as Returns>::Value {}
+
+    pub trait Returns {
+        type Value;
+    }
+
+    impl<T> Returns for fn() -> T {
+        type Value = T;
     }
 }

@@ -6,6 +6,18 @@ use std::fmt;
 use std::time::Duration;
 
 /// Where `now` comes from.
+///
+/// ```
+/// use oncewheel::{Clock, Config, Horizon, Timestamp, unsync::DedupCache};
+/// use std::time::Duration;
+///
+/// let horizon = Horizon::new(Duration::from_secs(60), Duration::from_secs(5));
+/// let mut replay = DedupCache::new(Config::new(horizon).clock(Clock::Manual))?;
+/// assert_eq!(replay.stats().now, None);
+/// replay.advance(Timestamp::from_millis(5_000));
+/// assert_eq!(replay.stats().now, Some(Timestamp::from_millis(5_000)));
+/// # Ok::<(), oncewheel::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Clock {
@@ -20,6 +32,19 @@ pub enum Clock {
 }
 
 /// What happens to a new key when `max_keys` keys and claims are held and none may be forgotten.
+///
+/// ```
+/// use oncewheel::{Clock, Config, Horizon, Timestamp, Verdict, WhenFull, unsync::DedupCache};
+/// use std::time::Duration;
+///
+/// let horizon = Horizon::new(Duration::from_secs(60), Duration::from_secs(5));
+/// let config = Config::new(horizon).clock(Clock::Manual).max_keys(1).when_full(WhenFull::ForgetOldest);
+/// let mut cache = DedupCache::new(config)?;
+/// assert_eq!(cache.insert("a", Timestamp::from_millis(1_000))?, Verdict::Fresh);
+/// assert_eq!(cache.insert("b", Timestamp::from_millis(1_001))?, Verdict::Fresh);
+/// assert_eq!((cache.len(), cache.stats().forgotten_early), (1, 1));
+/// # Ok::<(), oncewheel::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
@@ -50,7 +75,8 @@ pub struct Config {
     /// How long keys must be held.
     pub horizon: Horizon,
     /// The most keys and open claims held at once: 1 to 2^31, by default 10,000,000. Memory is taken as keys come, about
-    /// 27 bytes for each; an empty cache costs well under a mebibyte.
+    /// 28 bytes for each at hundreds of thousands of keys and more; a few keys spread over a long time take more, as each
+    /// wheel slot and shard begins a chunk of 512 bytes. An empty cache of the default size costs 50 to 150 KiB.
     pub max_keys: usize,
     /// Where `now` comes from, by default [`Clock::System`].
     pub clock: Clock,
@@ -59,7 +85,8 @@ pub struct Config {
     /// After this time a claim may be taken over by another delivery of its key. By default never.
     pub max_processing_time: Option<Duration>,
     /// The number of shards of a `sync` cache, 1 to 1024, rounded up to a power of two. By default four for each
-    /// processor, fewer where `max_keys` is small. A `unsync` cache has one.
+    /// processor, fewer where `max_keys` is small. More than that helps no one: each takes memory of its own, and
+    /// [`Error::Full`] is found out by locking all of them. A `unsync` cache has one.
     pub shards: Option<usize>,
     /// The secret of the fingerprints. By default random for each cache.
     pub secret: Option<[u8; 16]>,

@@ -57,6 +57,17 @@ impl Fingerprint {
 /// `AsRef<[u8]>`), or a ready [`Fingerprint`].
 ///
 /// Keys may have any length; the empty key is a key like any other. The trait is sealed.
+///
+/// ```
+/// # use oncewheel::{Config, Horizon, Verdict, unsync::DedupCache};
+/// # let horizon = Horizon::new(std::time::Duration::from_secs(60), std::time::Duration::from_secs(5));
+/// let mut cache = DedupCache::new(Config::new(horizon))?;
+/// assert_eq!(cache.insert("order-1", None)?, Verdict::Fresh);
+/// assert_eq!(cache.insert(b"order-1", None)?, Verdict::Duplicate);
+/// assert_eq!(cache.insert(String::from("order-1").into_bytes(), None)?, Verdict::Duplicate);
+/// assert_eq!(cache.insert(cache.fingerprint(b"order-1"), None)?, Verdict::Duplicate);
+/// # Ok::<(), oncewheel::Error>(())
+/// ```
 pub trait Key: sealed::Key {}
 
 impl<K: sealed::Key> Key for K {}
@@ -94,11 +105,21 @@ pub(crate) mod sealed {
 #[derive(Clone, Copy)]
 pub struct Secret {
     sip: SipHasher13,
+    /// For where keys lie, which nobody can ask the cache for.
+    inner: SipHasher13,
 }
 
 impl Secret {
     pub(crate) fn new(secret: Option<[u8; 16]>) -> Self {
-        Self { sip: SipHasher13::new_with_key(&secret.unwrap_or_else(random)) }
+        let secret = secret.unwrap_or_else(random);
+        let inner = secret.map(|byte| byte ^ 0x5a);
+        Self { sip: SipHasher13::new_with_key(&secret), inner: SipHasher13::new_with_key(&inner) }
+    }
+
+    /// 128 bits that nobody outside can work out.
+    pub(crate) fn index_key(&self) -> [u64; 2] {
+        let hash = self.inner.hash(b"where a key lies in the index");
+        [hash.h1, hash.h2]
     }
 
     #[inline]
@@ -108,8 +129,8 @@ impl Secret {
     }
 }
 
-/// 128 bits from the standard library's own randomness (the operating system's, per `RandomState`), which saves a
-/// dependency: two outputs of SipHash under two independent keys.
+/// 128 bits from the standard library's own randomness, which saves a dependency: two outputs of SipHash under the keys of
+/// two `RandomState`s, which stem from the operating system and do not tell of one another through the hash.
 fn random() -> [u8; 16] {
     let half = || RandomState::new().hash_one(0x6f6e_6365_7768_6565_u64).to_le_bytes();
     let mut secret = [0; 16];

@@ -46,8 +46,9 @@ pub struct Stats {
     pub forgotten_on_time: u64,
     /// Keys forgotten because the cache was full ([`WhenFull::ForgetOldest`](crate::WhenFull::ForgetOldest)).
     pub forgotten_early: u64,
-    /// With `forgotten_early` above 0: every key whose message has this time or a later one is still held, unless it
-    /// was forgotten on purpose. A copy of an older message may come out `Fresh` again.
+    /// With `forgotten_early` above 0: every key whose message has this time or a later one is still held, unless its
+    /// time is over, it was forgotten on purpose, or its time was clamped. A copy of an older message may come out `Fresh`
+    /// again.
     pub vouches_since: Option<Timestamp>,
     /// The current time, if known.
     pub now: Option<Timestamp>,
@@ -75,6 +76,22 @@ pub struct Stats {
 /// together with the first copy's, and by no more than the width of its wheel slot, a 64th of the life that the key had
 /// left. In a steady stream that is milliseconds. (A key whose claim was committed when its deadline had passed counts from
 /// then.)
+///
+/// ```
+/// # use oncewheel::{Clock, Config, Horizon, Timestamp, unsync::DedupCache};
+/// # use std::time::Duration;
+/// # let horizon = Horizon::new(Duration::from_secs(60), Duration::from_secs(5));
+/// # let mut cache = DedupCache::new(Config::new(horizon).clock(Clock::Manual))?;
+/// for (key, ms) in [("a", 0), ("b", 0), ("c", 0), ("a", 3), ("b", 900), ("c", 1_000)] {
+///     let _ = cache.insert(key, Timestamp::from_millis(ms))?;
+/// }
+/// let ages = cache.stats().duplicate_ages;
+/// assert_eq!((ages.count(), ages.max()), (3, Some(Duration::from_millis(1_000))));
+/// assert_eq!(ages.quantile(0.3), Some(Duration::from_millis(3)));
+/// let buckets: Vec<_> = ages.buckets().collect();
+/// assert_eq!(buckets, [(Duration::from_millis(3), 1), (Duration::from_millis(1_000), 2)]);
+/// # Ok::<(), oncewheel::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct DuplicateAges {
     /// `counts[0]`: age 0; `counts[n]`: ages of n bits.

@@ -49,7 +49,7 @@ pub struct DedupCache {
 /// [`commit`](DedupCache::commit) or [`abort`](DedupCache::abort).
 ///
 /// A plain token: dropping it tells the cache nothing, and the key stays `InFlight` until `max_processing_time` is over,
-/// or for good if there is none. [`process_once`](DedupCache::process_once) cannot forget one;
+/// or for good if there is none. See [`DedupCache::claim`] for an example. [`process_once`](DedupCache::process_once) cannot forget one;
 /// [`sync::Claim`](crate::sync::Claim) gives itself up when dropped.
 #[derive(Debug)]
 #[must_use = "a claim that is neither committed nor aborted keeps its key InFlight"]
@@ -69,7 +69,7 @@ impl DedupCache {
         let Checked { rule, lease } = config.check()?;
         let secret = Secret::new(config.secret);
         let settings = Settings {
-            hasher: IndexHasher::new(secret.fingerprint(b"where a key lies in the index")),
+            hasher: IndexHasher::new(secret.index_key()),
             keys_max: config.max_keys,
             span: rule.span,
             lease,
@@ -208,7 +208,7 @@ impl DedupCache {
     }
 
     /// Claims, runs `handler` if the delivery is fresh, and commits; or gives the claim up if the handler returns `Err`
-    /// or panics. `Fresh` holds what the handler returned. Acknowledge on `Fresh(Ok(_))`, `Fresh(())` and `Duplicate`.
+    /// or panics ([`Outcome`]). `Fresh` holds what the handler returned. Acknowledge on `Fresh(Ok(_))`, `Fresh(())` and `Duplicate`.
     ///
     /// # Errors
     ///

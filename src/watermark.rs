@@ -20,7 +20,10 @@ use std::time::Duration;
 /// use std::time::Duration;
 ///
 /// let day = Duration::from_secs(86_400);
-/// let horizon = Horizon::new(Duration::from_secs(600), Duration::from_secs(30)).max_retention(15 * day);
+/// let horizon = Horizon::new(Duration::from_secs(600), Duration::from_secs(30))
+///     .max_retention(15 * day)
+///     .max_out_of_orderness(Duration::from_secs(3))
+///     .max_clock_skew(Duration::from_secs(5));
 /// # let _ = horizon;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::{Error, Fingerprint};
 ///
 /// Owns a handle to its cache, so that it can be sent to another thread and live across an `.await`. Dropped without a
 /// [`commit`](Self::commit), in a panic too, it is given up, and a redelivery is `Fresh` again. One that is leaked keeps
-/// its key `InFlight` until `max_processing_time` is over.
+/// its key `InFlight` until `max_processing_time` is over. See [`DedupCache::claim`] for an example.
 #[must_use = "a claim that is dropped is given up"]
 pub struct Claim {
     cache: DedupCache,
@@ -52,6 +52,16 @@ impl Claim {
     }
 
     /// Gives the claim up, as dropping it does.
+    ///
+    /// ```
+    /// # use oncewheel::{Claimed, Config, Horizon, sync::DedupCache};
+    /// # let horizon = Horizon::new(std::time::Duration::from_secs(60), std::time::Duration::from_secs(5));
+    /// let cache = DedupCache::new(Config::new(horizon))?;
+    /// let Claimed::Fresh(claim) = cache.claim("order-1", None)? else { panic!("never seen") };
+    /// claim.abort();
+    /// assert!(matches!(cache.claim("order-1", None)?, Claimed::Fresh(_)));
+    /// # Ok::<(), oncewheel::Error>(())
+    /// ```
     pub fn abort(self) {}
 }
 

@@ -94,7 +94,7 @@ impl DedupCache {
     pub fn new(config: Config) -> Result<Self, Error> {
         let Checked { rule, lease } = config.check()?;
         let secret = Secret::new(config.secret);
-        let hasher = IndexHasher::new(secret.fingerprint(b"where a key lies in the index"));
+        let hasher = IndexHasher::new(secret.index_key());
         let shards = config.shards.unwrap_or_else(|| default_shards(config.max_keys)).next_power_of_two();
         let forgets_oldest = config.when_full == WhenFull::ForgetOldest;
         let keys_max = config.max_keys.div_ceil(shards);
@@ -203,12 +203,13 @@ impl DedupCache {
     }
 
     /// Claims, runs `handler` if the delivery is fresh, and commits; or gives the claim up if the handler returns `Err`
-    /// or panics. `Fresh` holds what the handler returned. Acknowledge on `Fresh(Ok(_))`, `Fresh(())` and `Duplicate`.
+    /// or panics ([`Outcome`]). `Fresh` holds what the handler returned. Acknowledge on `Fresh(Ok(_))`, `Fresh(())` and `Duplicate`.
     ///
     /// # Errors
     ///
     /// As [`claim`](Self::claim); and [`Error::ClaimLost`] if the handler outlived `max_processing_time` and another
     /// delivery took the claim over: its effect may have happened twice, and the message must not be acknowledged here.
+    /// What the handler returned is then dropped; where that must not be, use [`claim`](Self::claim).
     ///
     /// ```
     /// # use oncewheel::{Claimed, Config, Horizon, Timestamp, sync::DedupCache};

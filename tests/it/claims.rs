@@ -66,6 +66,16 @@ on_both_fronts! {
         cache.validate();
     }
 
+    fn plain_values_are_outcomes_and_mean_done<C: Front>() {
+        let cache = sync::DedupCache::new(config()).unwrap();
+        let panics = || cache.process_once("a", Timestamp::from_millis(5), || panic!("never returns"));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert_eq!(cache.process_once("a", Timestamp::from_millis(5), || 7), Ok(Claimed::Fresh(7)));
+        assert_eq!(cache.process_once("a", Timestamp::from_millis(5), || "seven"), Ok(Claimed::Duplicate));
+        let mut cache = C::new(config()).unwrap();
+        assert_eq!(cache.process_once("a", 5, || Ok(())), Ok(Claimed::Fresh(Ok(()))));
+    }
+
     fn without_a_lease_a_leaked_claim_is_never_taken_over<C: Front>() {
         let mut cache = C::new(config()).unwrap();
         std::mem::forget(fresh(&mut cache, "a", 5));

@@ -27,8 +27,8 @@ pub(crate) struct IndexHasher {
 
 impl IndexHasher {
     /// `random`: 128 bits that nobody outside knows.
-    pub(crate) fn new(random: Fingerprint) -> Self {
-        Self { keys: random.0 }
+    pub(crate) fn new(random: [u64; 2]) -> Self {
+        Self { keys: random }
     }
 
     /// Multiplies the keyed halves and folds the product.
