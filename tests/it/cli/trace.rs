@@ -90,14 +90,24 @@ fn the_age_of_duplicates_tells_the_horizon_that_the_whole_recording_needs() {
     assert!((31_467..32_500).contains(&age), "{age}");
 }
 
-#[test]
-fn a_horizon_too_short_for_the_whole_recording_shows_in_the_summary() {
-    let Some(trace) = whole() else { return };
-    let ran = judge(&trace, &TOO_SHORT);
-    let [fresh, late] = counts(&ran, ["fresh", "late_duplicates"]);
-    assert!(fresh > 203_390 && late > 0, "fresh {fresh}, late {late}");
+#[track_caller]
+fn too_short_a_horizon_shows(trace: &Path, keys: u64) {
+    let [fresh, late] = counts(&judge(trace, &TOO_SHORT), ["fresh", "late_duplicates"]);
+    assert!(fresh > keys && late > 0, "fresh {fresh}, late {late}");
     let in_words = dedup(&[&[trace.to_str().unwrap()], &TOO_SHORT[..]].concat(), "");
     assert!(in_words.stderr.contains("The horizon is too short: raise it to "), "{}", in_words.stderr);
+}
+
+#[test]
+fn a_horizon_too_short_for_the_trimmed_recording_shows_in_the_summary() {
+    too_short_a_horizon_shows(&trimmed(), 23_958);
+}
+
+#[test]
+fn a_horizon_too_short_for_the_whole_recording_shows_in_the_summary() {
+    if let Some(trace) = whole() {
+        too_short_a_horizon_shows(&trace, 203_390);
+    }
 }
 
 #[track_caller]
