@@ -464,10 +464,15 @@ impl Inner {
         if self.has_leases { self.clock.as_ref().map(SystemClock::now).max(known) } else { known }
     }
 
-    /// Lets every shard catch up and reclaims a bounded number of dead keys.
+    /// Lets every shard catch up and reclaims a bounded number of dead keys. One that another thread has is at work
+    /// anyway, and does its share itself.
     fn reclaim_some(&self) {
-        let shards = self.shards.len();
-        (0..shards).for_each(|shard| self.with_entered(shard, |shard| shard.reclaim_some(shards)));
+        for shard in 0..self.shards.len() {
+            if let Some(mut local) = self.try_enter(shard) {
+                local.shard.reclaim_some(self.shards.len());
+                self.spare.settle(&mut local.shard);
+            }
+        }
     }
 }
 
