@@ -146,3 +146,8 @@ pub use registry::Registry;
 pub use stats::{DuplicateAges, Stats};
 pub use time::Timestamp;
 pub use watermark::{Horizon, MinMsgTime};
+
+/// The README's program is compiled and run with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
