@@ -84,9 +84,10 @@ pub struct Config {
     pub when_full: WhenFull,
     /// After this time a claim may be taken over by another delivery of its key. By default never.
     pub max_processing_time: Option<Duration>,
-    /// The number of shards of a `sync` cache, 1 to 1024, rounded up to a power of two. By default four for each
-    /// processor, fewer where `max_keys` is small. More than that helps no one: each takes memory of its own, and
-    /// [`Error::Full`] is found out by locking all of them. A `unsync` cache has one.
+    /// The number of shards of a `sync` cache, 1 to 1024, rounded up to a power of two. By default sixteen for each
+    /// processor in large caches, fewer where `max_keys` is below some millions. With more, threads meet less often; but
+    /// each takes memory of its own, a batch is divided among all, and [`Error::Full`] is found out by locking all. A
+    /// `unsync` cache has one.
     pub shards: Option<usize>,
     /// The secret of the fingerprints. By default random for each cache.
     pub secret: Option<[u8; 16]>,

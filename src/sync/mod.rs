@@ -502,10 +502,13 @@ impl Published {
     }
 }
 
-/// Four for each processor, but none with fewer than some thousand keys.
+/// Sixteen for each processor, so that two threads seldom meet; but each costs memory and divides batches, so in smaller
+/// caches only as many as have a good hundred thousand keys, or four for each processor with some thousands.
 fn default_shards(max_keys: usize) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    (4 * processors).next_power_of_two().min(max_keys.div_ceil(4096).next_power_of_two()).min(MAX_SHARDS)
+    let holding = |keys: usize| max_keys.div_ceil(keys);
+    let shards = (16 * processors).min(holding(1 << 17)).max((4 * processors).min(holding(1 << 12)));
+    shards.next_power_of_two().min(MAX_SHARDS)
 }
 
 impl std::fmt::Debug for DedupCache {
