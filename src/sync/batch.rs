@@ -1,6 +1,6 @@
 //! Many keys at once: sorted by shard, so that a lock is taken once for many keys.
 
-use super::{Inner, Local};
+use super::inner::{Inner, Local};
 use crate::{Error, Fingerprint, Timestamp, Verdict};
 use parking_lot::MutexGuard;
 use std::cell::RefCell;

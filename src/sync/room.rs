@@ -1,7 +1,7 @@
 //! Keeps `max_keys` exact over all shards without a shared counter on every call: shards draw room in portions, and give
 //! back what they do not use.
 
-use super::{Inner, Local};
+use super::inner::{Inner, Local};
 use crate::engine::{Full, IndexHash, Shard};
 use parking_lot::MutexGuard;
 use std::sync::atomic::AtomicU64;
