@@ -10,7 +10,6 @@ pub use claim::Claim;
 use crate::answer::Outcome;
 use crate::engine::Shard;
 use crate::fingerprint::Key;
-use crate::watermark::Progress;
 use crate::{Claimed, Config, Error, Fingerprint, MinMsgTime, Stats, Timestamp, Verdict};
 use crossbeam_utils::CachePadded;
 use inner::{Inner, Local};
