@@ -104,7 +104,7 @@
 //! # Choosing the horizon
 //!
 //! * `max_retry`: from the producer's first attempt to its last. Kafka: `delivery.timeout.ms`; an outbox or a job that is
-//!   restarted by hand: hours or days. If in doubt, longer: memory is 28 bytes a key.
+//!   restarted by hand: hours or days. If in doubt, longer: memory is 30 bytes a key.
 //! * `max_network`: from a producer's last attempt until the broker has stored it; 30 seconds is generous.
 //! * `max_retention`: what the broker is set to. Leave it out if it keeps messages for ever.
 //! * `max_out_of_orderness`: 0 where the broker stamps messages as it stores them; where producers do, at least as long
@@ -114,7 +114,7 @@
 //!
 //! # Cost
 //!
-//! 28 bytes a key at scale, in a `sync` cache as in a `unsync` one. Memory is taken by the page and the partition as keys
+//! 30 bytes of resident memory a key at scale, in a `sync` cache as in a `unsync` one. Memory is taken by the page and the partition as keys
 //! come; no call moves more than one partition, some thousands of keys (up to 32,768 in a cache of 2^31). Claims lie in a
 //! plain hash map, meant for as many as there are workers: with hundreds of thousands open at once, the call in which it
 //! grows takes milliseconds. `README.md` has the measurements, `ARCHITECTURE.md` the way it is built.

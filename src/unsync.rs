@@ -88,7 +88,7 @@ impl DedupCache {
     /// wanted. A message that is lost after this call is not processed again; where it must be, [`claim`](Self::claim).
     ///
     /// `msg_time` is the time at which the broker stored this copy, or the producer made it; `None` if it is unknown,
-    /// which counts as now. Takes 50 to 100 ns at millions of keys.
+    /// which counts as now. Costs one cache miss: 70 to 140 ns at 1 to 10 million keys.
     ///
     /// # Errors
     ///
