@@ -74,8 +74,7 @@
 //!   `min_msg_time` that was too high).
 //! * **late, within a bound:** a key is held at most a 64th of the life that it had left when it came, and a millisecond,
 //!   longer than needed; and then until a later call reclaims it. Each call does a bounded amount of that work, and
-//!   `advance` and `observe` more of it. (Keys that came before the first watermark, and those that lie far apart from
-//!   what came then, may be held longer.)
+//!   `advance` and `observe` more of it. (Keys that came before the first watermark may be held longer.)
 //!
 //! **Why `TooOld` is complete.** Take a delivery with `msg_time >= watermark` whose key is not held, and suppose that its
 //! key was committed and forgotten. It was forgotten because the watermark was past the deadline of the committed copy:

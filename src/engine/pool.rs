@@ -25,8 +25,8 @@ const PAGE_CHUNKS: u32 = 1 << PAGE_BITS;
 const PAGES_PER_SHRINK: usize = 256;
 /// A slot number names any chunk there can be: 2^31 keys in full chunks, twice as many while the dead of a whole cache
 /// wait to be reclaimed, less those that each new key reclaims; and two chunks that are not full in each of the wheel's
-/// 19 * 1024 slots.
-const _: () = assert!((1 << 31) / CHUNK_KEYS as u64 + 2 * 19 * 1024 < (1 << (32 - SLOT_BITS)) - 1);
+/// 2 * 19 * 1024 slots.
+const _: () = assert!((1 << 31) / CHUNK_KEYS as u64 + 2 * 2 * 19 * 1024 < (1 << (32 - SLOT_BITS)) - 1);
 
 #[derive(Clone, Copy)]
 #[repr(C)]

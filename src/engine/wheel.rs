@@ -12,8 +12,9 @@
 //! ring                              ticks base ..= base + 1023, one meaning each
 //! ```
 //!
-//! A deadline that the ring of its level cannot hold (which happens when the level was started before a watermark was
-//! known, around the time of another message) goes to the next level up. The last level's ring holds every `u64`.
+//! Keys that come before a watermark is known have levels of their own, whose rings begin around the time of the first
+//! message. A deadline that such a ring cannot hold goes to the next level up; the last one's holds every `u64`. With a
+//! watermark, rings begin there and hold every deadline that comes to them.
 
 use super::pool::{NONE, Pool, chunk_of, slot_at};
 use crate::Fingerprint;
@@ -41,7 +42,9 @@ struct Level {
 }
 
 pub(crate) struct Wheel {
-    levels: [Option<Box<Level>>; LEVELS],
+    /// Those for keys that came when the watermark was known, then as many for keys that came before: their rings lie
+    /// anywhere, and must not stand in the way of others.
+    levels: [Option<Box<Level>>; 2 * LEVELS],
     /// No slot is due while the watermark is below this.
     next_due: u64,
     /// Chunks of slots that were due, not yet reclaimed.
@@ -62,12 +65,12 @@ struct Recent {
 
 impl Recent {
     /// No key goes to this level.
-    const NOWHERE: Self = Self { level: LEVELS, tick: 0, chunk: NONE };
+    const NOWHERE: Self = Self { level: usize::MAX, tick: 0, chunk: NONE };
 }
 
 impl Wheel {
     pub(crate) fn new(span: u64) -> Self {
-        Self { levels: [const { None }; LEVELS], next_due: u64::MAX, dead: EMPTY, span, recent: Recent::NOWHERE }
+        Self { levels: [const { None }; 2 * LEVELS], next_due: u64::MAX, dead: EMPTY, span, recent: Recent::NOWHERE }
     }
 
     /// Stores a key until the watermark has passed `deadline`; its slot number. A deadline that has passed already goes
@@ -84,8 +87,7 @@ impl Wheel {
 
     #[inline(always)]
     fn push_alive(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64) -> u32 {
-        let life = if watermark == 0 { self.span } else { deadline - watermark };
-        let level = level_of(life);
+        let level = if watermark == 0 { LEVELS + level_of(self.span) } else { level_of(deadline - watermark) };
         let recent = self.recent;
         if recent.level == level
             && recent.tick == deadline >> shift_of(level)
@@ -337,7 +339,7 @@ fn level_of(life: u64) -> usize {
 
 #[inline]
 const fn shift_of(level: usize) -> u32 {
-    3 * level as u32
+    3 * (level % LEVELS) as u32
 }
 
 /// The watermark at which the slot is due; `u64::MAX` for never (and for that watermark itself, which retires no slot

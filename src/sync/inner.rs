@@ -22,11 +22,11 @@ pub(super) struct Inner {
     pub(super) spare: CachePadded<Spare>,
     /// Locked after a shard where both are, never before one.
     pub(super) progress: Mutex<Progress>,
-    pub(super) clock: Option<SystemClock>,
+    clock: Option<SystemClock>,
     pub(super) secret: Secret,
     pub(super) hasher: IndexHasher,
     pub(super) forgets_oldest: bool,
-    pub(super) has_leases: bool,
+    has_leases: bool,
     pub(super) max_keys: usize,
     /// The shard that `shrink` is at.
     pub(super) shrinking: AtomicUsize,
@@ -35,16 +35,16 @@ pub(super) struct Inner {
 /// A shard and what its lock guards besides.
 pub(super) struct Local {
     pub(super) shard: Shard,
-    pub(super) calls_to_clock_reading: u32,
+    calls_to_clock_reading: u32,
 }
 
 /// What every call reads of [`Progress`], without its lock. A value that is behind is safe: a lower watermark forgets
 /// less, and whoever meets the ceiling asks the progress. So no order between them is needed.
 pub(super) struct Published {
-    pub(super) watermark: AtomicU64,
-    pub(super) ceiling: AtomicU64,
+    watermark: AtomicU64,
+    ceiling: AtomicU64,
     /// `u64::MAX`: unknown.
-    pub(super) now: AtomicU64,
+    now: AtomicU64,
 }
 
 const NOW_UNKNOWN: u64 = u64::MAX;
@@ -104,7 +104,7 @@ impl Inner {
     }
 
     #[inline]
-    pub(super) fn caught_up<'a>(&'a self, mut local: MutexGuard<'a, Local>, calls: u32) -> MutexGuard<'a, Local> {
+    fn caught_up<'a>(&'a self, mut local: MutexGuard<'a, Local>, calls: u32) -> MutexGuard<'a, Local> {
         if self.clock.is_some() {
             local.calls_to_clock_reading = local.calls_to_clock_reading.saturating_sub(calls);
             if local.calls_to_clock_reading == 0 {
@@ -117,7 +117,7 @@ impl Inner {
     }
 
     /// If another thread is at it, the clock is being read.
-    pub(super) fn read_clock(&self) {
+    fn read_clock(&self) {
         if let Some(mut progress) = self.progress.try_lock() {
             progress.read_clock();
             self.published.publish(&progress);
@@ -168,7 +168,7 @@ impl Inner {
 }
 
 impl Published {
-    pub(super) fn new(progress: &Progress) -> Self {
+    fn new(progress: &Progress) -> Self {
         let published =
             Self { watermark: AtomicU64::new(0), ceiling: AtomicU64::new(0), now: AtomicU64::new(NOW_UNKNOWN) };
         published.publish(progress);
@@ -176,7 +176,7 @@ impl Published {
     }
 
     /// Called under the lock of the progress.
-    pub(super) fn publish(&self, progress: &Progress) {
+    fn publish(&self, progress: &Progress) {
         self.watermark.store(progress.watermark(), Relaxed);
         self.ceiling.store(progress.ceiling(), Relaxed);
         self.now.store(progress.now().unwrap_or(NOW_UNKNOWN), Relaxed);

@@ -65,12 +65,11 @@ impl Spare {
 
     /// Gives a shard a portion; a small one when little is left, so that the last room is not stranded.
     #[cold]
-    fn supply(&self, shard: &mut Shard) -> bool {
+    fn supply(&self, shard: &mut Shard) {
         let portion = |left: u64| (left / (2 * self.shards)).clamp(1, self.portion as u64).min(left);
         let take = |word: u64| (word & LEFT > 0).then(|| word - portion(word & LEFT));
         let before = self.word.fetch_update(Relaxed, Relaxed, take);
         shard.room += before.map_or(0, |word| portion(word & LEFT) as usize);
-        before.is_ok()
     }
 }
 

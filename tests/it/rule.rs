@@ -86,6 +86,18 @@ on_both_fronts! {
         }
     }
 
+    fn keys_from_before_the_first_watermark_do_not_make_later_ones_stay_longer<C: Front>() {
+        let mut cache = C::new(manual(Horizon::new(ms(3_780_000), Duration::ZERO))).unwrap();
+        assert_eq!(cache.insert("a day ahead", Some(T0 + DAY)), Ok(Verdict::Fresh));
+        cache.observe_known(T0).unwrap();
+        assert_eq!(cache.insert("key", Some(T0)), Ok(Verdict::Fresh));
+        cache.observe_known(T0 + 3_780_000).unwrap();
+        assert_eq!(cache.len(), 2);
+        cache.observe_known(T0 + 3_780_000 + 3_780_000 / 64 + 1).unwrap();
+        assert_eq!(cache.len(), 1);
+        cache.validate();
+    }
+
     fn a_backlog_longer_than_the_horizon_forgets_nothing<C: Front>() {
         let horizon = Horizon::new(ms(60_000), ms(5_000)).max_retention(ms(15 * DAY));
         let mut cache = C::new(manual(horizon)).unwrap();
