@@ -1,7 +1,7 @@
 //! What can go wrong, each with the way out.
 
-use crate::Timestamp;
 use crate::engine::Full;
+use crate::{JournalError, Timestamp};
 use std::fmt;
 
 /// Why a call was refused. The cache is unchanged by a refused call, except that refused times are counted.
@@ -50,6 +50,9 @@ pub enum Error {
     HorizonOverflow,
     /// `max_processing_time` is zero, or does not fit in 2^64 milliseconds.
     ProcessingTimeOutOfRange,
+    /// The journal could not be opened, or could not record what it was given. From a call that records a key: it is not
+    /// recorded, so do not acknowledge the message.
+    Journal(JournalError),
 }
 
 impl fmt::Display for Error {
@@ -86,11 +89,18 @@ impl fmt::Display for Error {
                 "max_processing_time must be at least a millisecond and fit in 2^64 milliseconds: leave it out for \
                  claims that never time out",
             ),
+            Self::Journal(error) => write!(f, "{error}"),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
 
 impl From<Full> for Error {
     fn from(Full: Full) -> Self {

@@ -122,6 +122,13 @@ impl Secret {
         [hash.h1, hash.h2]
     }
 
+    /// Tells a journal's segment that was written under this secret from one under another, and nothing of the secret.
+    pub(crate) fn check(&self, salt: u64) -> u64 {
+        let mut message = *b"a segment's salt is ........";
+        message[20..].copy_from_slice(&salt.to_le_bytes());
+        self.inner.hash(&message).h1
+    }
+
     #[inline]
     pub(crate) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
         let hash = self.sip.hash(key);
@@ -131,7 +138,7 @@ impl Secret {
 
 /// 128 bits from the standard library's own randomness, which saves a dependency: two outputs of SipHash under the keys of
 /// two `RandomState`s, which stem from the operating system and do not tell of one another through the hash.
-fn random() -> [u8; 16] {
+pub(crate) fn random() -> [u8; 16] {
     let half = || RandomState::new().hash_one(0x6f6e_6365_7768_6565_u64).to_le_bytes();
     let mut secret = [0; 16];
     secret[..8].copy_from_slice(&half());

@@ -128,6 +128,7 @@ mod config;
 mod engine;
 mod error;
 mod fingerprint;
+mod journal;
 #[cfg(feature = "registry")]
 mod registry;
 mod stats;
@@ -140,6 +141,7 @@ pub use answer::{Claimed, Outcome, Verdict};
 pub use config::{Clock, Config, WhenFull};
 pub use error::Error;
 pub use fingerprint::{Fingerprint, Key};
+pub use journal::{Damage, Durability, JournalError, OpenMode, OpenOptions, OpenProgress, Problem, Recovery};
 #[cfg(feature = "registry")]
 pub use registry::Registry;
 pub use stats::{DuplicateAges, Stats};

@@ -68,6 +68,13 @@ pub struct Stats {
     /// because the queue was behind; with the queue caught up they would be processed again. **Above 0, the horizon is
     /// too short.**
     pub late_duplicates: u64,
+    /// Bytes on disk of the journal's segments; 0 without a journal. At most three times the live keys' (24 bytes each) and
+    /// 256 KiB, but for what later calls have still to clear away.
+    pub journal_bytes: u64,
+    /// Journal operations that failed and cost nothing but space, or that no caller could be told of: segments not
+    /// removed, a watermark not written by `advance`, a `forget` not recorded, syncs that succeeded in another file.
+    /// **Above 0, look at the disk.**
+    pub journal_failures: u64,
 }
 
 /// A histogram of how far apart two copies of one message were, by their times, in powers of two of a millisecond.
@@ -181,6 +188,11 @@ impl Stats {
             watermark_steps_back: progress.counts.watermark_steps_back,
             ..Self::default()
         }
+    }
+
+    pub(crate) fn add_journal(&mut self, writer: &crate::journal::Writer) {
+        self.journal_bytes = writer.bytes();
+        self.journal_failures = writer.failures();
     }
 
     pub(crate) fn add(&mut self, shard: &crate::engine::Shard) {

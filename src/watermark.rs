@@ -231,6 +231,12 @@ impl Progress {
         }
     }
 
+    /// A watermark that was believed before a restart is believed again.
+    pub(crate) fn restore(&mut self, watermark: u64) {
+        self.watermark = self.watermark.max(watermark);
+        self.ceiling = self.ceiling.max(self.watermark);
+    }
+
     pub(crate) fn observe(&mut self, min_msg_time: MinMsgTime) -> Result<(), Error> {
         let oldest = match min_msg_time {
             MinMsgTime::Known(time) | MinMsgTime::Empty { observed_at: time } => time.as_millis(),

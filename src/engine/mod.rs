@@ -7,8 +7,8 @@ mod arch;
 mod claims;
 mod index;
 mod pool;
-
 mod staged;
+mod unsettled;
 mod wheel;
 
 pub(crate) use index::{IndexHash, IndexHasher};
@@ -20,6 +20,7 @@ use claims::{ClaimState, Claims};
 use index::{Index, Place};
 use pool::Pool;
 use staged::Doomed;
+use unsettled::Unsettled;
 use wheel::Wheel;
 
 /// How many dead keys and chunks `advance` reclaims at most: some tens of microseconds.
@@ -43,6 +44,15 @@ pub(crate) struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
+/// What a shard knows of a key, if asked on behalf of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    No,
+    Yes,
+    /// It is being recorded or forgotten.
+    Unsettled,
+}
+
 pub(crate) struct Shard {
     index: Index,
     wheel: Wheel,
@@ -54,6 +64,7 @@ pub(crate) struct Shard {
     /// How many more keys and claims may be held. The front deals it out.
     pub(crate) room: usize,
     doomed: Doomed,
+    unsettled: Unsettled,
     counts: Counts,
     /// How far `shrink` has come: pages, partitions.
     shrinking: (usize, usize),
@@ -71,6 +82,7 @@ impl Shard {
             evicts: settings.evicts,
             room,
             doomed: Doomed::NONE,
+            unsettled: Unsettled::default(),
             counts: Counts::default(),
             shrinking: (0, 0),
         }
@@ -109,6 +121,7 @@ impl Shard {
             + self.wheel.memory_bytes()
             + self.pool.memory_bytes()
             + self.claims.memory_bytes()
+            + self.unsettled.memory_bytes()
     }
 
     /// Moves the watermark, which the caller never moves back. What is due becomes dead; it is reclaimed bit by bit.
@@ -190,17 +203,60 @@ impl Shard {
         Ok(Claimed::Fresh(self.claims.open(hash, key, time, now)))
     }
 
-    /// Records the key of a claim; `false` if the claim was lost.
-    pub(crate) fn commit(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> bool {
-        let Some(time) = self.claims.close(hash, key, generation) else { return false };
+    /// Records the key of a claim; its message's time, or `None` if the claim was lost.
+    pub(crate) fn commit(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> Option<u64> {
+        let time = self.claims.close(hash, key, generation)?;
         self.room += 1;
         self.record(self.index.place(hash), hash, key, time);
-        true
+        Some(time)
     }
 
     /// Gives a claim up; nothing happens if it was lost already.
     pub(crate) fn abort(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
         self.room += usize::from(self.claims.close(hash, key, generation).is_some());
+    }
+
+    /// Holds a key again that a journal has kept, unless its time is over.
+    #[inline(always)]
+    fn restore(&mut self, place: Place, hash: IndexHash, key: Fingerprint, time: u64) -> Result<(), Full> {
+        if is_past(time, self.span, self.watermark) || self.index.find(place, key, &self.pool).is_some() {
+            return Ok(());
+        }
+        if !self.make_room(hash, key, None) {
+            return Err(Full);
+        }
+        self.record(place, hash, key, time);
+        Ok(())
+    }
+
+    /// Takes back what `insert` has recorded and answered.
+    pub(crate) fn take_back(&mut self, hash: IndexHash, key: Fingerprint) {
+        self.counts.fresh -= 1;
+        self.forget(hash, key);
+    }
+
+    /// What `call` has unsettled is no secret to itself: for the time that it is at work in here, and 0 after that.
+    pub(crate) fn set_call(&mut self, call: u64) {
+        self.unsettled.set_call(call);
+    }
+
+    /// Until `call` is settled, a key is in flight to all others.
+    pub(crate) fn unsettle(&mut self, key: Fingerprint, call: u64) {
+        self.unsettled.add(key, call);
+    }
+
+    /// The keys of `call` are as they are.
+    pub(crate) fn settle(&mut self, call: u64) {
+        self.unsettled.settle(call);
+    }
+
+    /// Whether a key is committed, or on its way to that or from there.
+    pub(crate) fn held(&self, hash: IndexHash, key: Fingerprint) -> Held {
+        match self.index.find(self.index.place(hash), key, &self.pool) {
+            None => Held::No,
+            Some(_) if self.unsettled.is_anothers(key) => Held::Unsettled,
+            Some(_) => Held::Yes,
+        }
     }
 
     /// Removes a committed key; `false` if there is none.
@@ -254,6 +310,10 @@ impl Shard {
     #[inline(always)]
     fn known(&mut self, place: Place, hash: IndexHash, key: Fingerprint, time: u64, now: Option<u64>) -> Option<Known> {
         if let Some(slot) = self.index.find(place, key, &self.pool) {
+            if self.unsettled.is_anothers(key) {
+                self.counts.in_flight += 1;
+                return Some(Known::InFlight);
+            }
             self.counts.duplicate += 1;
             self.note_age(slot, time);
             return Some(Known::Duplicate);

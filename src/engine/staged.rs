@@ -48,6 +48,27 @@ impl Shard {
         now: Option<u64>,
         mut answer: impl FnMut(usize, Verdict),
     ) -> Result<(), Full> {
+        self.staged(entries, |shard, at, place, hash| {
+            let (key, time) = entries[at];
+            answer(at, shard.decide(place, hash, key, time.as_millis(), now)?);
+            Ok(())
+        })
+    }
+
+    /// Holds keys again that a journal has kept.
+    pub(crate) fn restore_batch(&mut self, entries: &[(Fingerprint, Timestamp)]) -> Result<(), Full> {
+        self.staged(entries, |shard, at, place, hash| {
+            let (key, time) = entries[at];
+            shard.restore(place, hash, key, time.as_millis())
+        })
+    }
+
+    #[inline(always)]
+    fn staged(
+        &mut self,
+        entries: &[(Fingerprint, Timestamp)],
+        mut decide: impl FnMut(&mut Self, usize, Place, IndexHash) -> Result<(), Full>,
+    ) -> Result<(), Full> {
         let mut ring = [Ahead::EMPTY; 3];
         self.touch_buckets(entries, &mut ring[0]);
         self.touch_buckets(entries.get(GROUP..).unwrap_or_default(), &mut ring[1]);
@@ -64,10 +85,10 @@ impl Shard {
             self.doom();
             let this = &ring[turn % 3];
             for at in 0..group {
-                let ((key, time), hash) = (entries[start + at], this.hashes[at]);
+                let hash = this.hashes[at];
                 let place =
                     if self.index.generation() == this.generation { this.places[at] } else { self.index.place(hash) };
-                answer(start + at, self.decide(place, hash, key, time.as_millis(), now)?);
+                decide(self, start + at, place, hash)?;
             }
             start += group;
         }

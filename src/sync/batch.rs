@@ -1,6 +1,7 @@
 //! Many keys at once: sorted by shard, so that a lock is taken once for many keys.
 
 use super::inner::{Inner, Local};
+use crate::engine::Full;
 use crate::{Error, Fingerprint, Timestamp, Verdict};
 use parking_lot::MutexGuard;
 use std::cell::RefCell;
@@ -13,13 +14,57 @@ pub(super) fn insert_batch(
     entries: &[(Fingerprint, Timestamp)],
     verdicts: &mut Vec<Verdict>,
 ) -> Result<(), Error> {
+    if let Some(journal) = &inner.journal {
+        return inner.insert_batch_durably(journal, entries, verdicts);
+    }
     verdicts.clear();
+    Ok(insert_part(inner, entries, verdicts, 0)?)
+}
+
+/// Appends to `verdicts`. The keys of a `call` with a number are left unsettled.
+pub(super) fn insert_part(
+    inner: &Inner,
+    entries: &[(Fingerprint, Timestamp)],
+    verdicts: &mut Vec<Verdict>,
+    call: u64,
+) -> Result<(), Full> {
     verdicts.reserve(entries.len());
-    // Kept by the thread, so that a batch allocates nothing.
+    with_sorted(|sorted| insert_blocks(inner, entries, verdicts, sorted, call))
+}
+
+/// Holds keys again that a journal has kept.
+pub(super) fn restore(inner: &Inner, entries: &[(Fingerprint, Timestamp)]) -> Result<(), Full> {
+    with_sorted(|sorted| {
+        for block in entries.chunks(BLOCK) {
+            if inner.spare.lend(block.len()) {
+                sorted.sort(inner, block, |time| time);
+                let mut room = block.len();
+                for shard in 0..inner.shards.len() {
+                    let mut local = inner.enter(shard, 0);
+                    let (entries, _) = sorted.of(shard);
+                    room -= supply(&mut local, entries.len());
+                    let restored = local.shard.restore_batch(entries);
+                    debug_assert!(restored.is_ok(), "room was set aside");
+                    inner.spare.settle(&mut local.shard);
+                }
+                inner.spare.take_back(block.len(), room);
+            } else {
+                for entry in block {
+                    let hash = inner.hasher.hash(entry.0);
+                    inner.with_room(hash, |shard| shard.restore_batch(std::slice::from_ref(entry)))?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Lends what the thread keeps, so that a batch allocates nothing.
+fn with_sorted<R>(call: impl FnOnce(&mut Sorted) -> R) -> R {
     let mut sorted = SORTED.take();
-    let inserted = insert_blocks(inner, entries, verdicts, &mut sorted);
+    let result = call(&mut sorted);
     SORTED.set(sorted);
-    inserted
+    result
 }
 
 thread_local! {
@@ -31,17 +76,18 @@ fn insert_blocks(
     entries: &[(Fingerprint, Timestamp)],
     verdicts: &mut Vec<Verdict>,
     sorted: &mut Sorted,
-) -> Result<(), Error> {
+    call: u64,
+) -> Result<(), Full> {
     for block in entries.chunks(BLOCK) {
         // Room for all, or else one by one: an entry that finds none must leave those after it untouched.
         if inner.spare.lend(block.len()) {
-            sorted.sort(inner, block);
-            let unused = sorted.insert(inner, block.len(), verdicts);
+            sorted.sort(inner, block, |time| Timestamp::from_millis(inner.admit_known(time)));
+            let unused = sorted.insert(inner, block.len(), verdicts, call);
             inner.spare.take_back(block.len(), unused);
         } else {
             for (key, time) in block {
                 let time = inner.admit_known(*time);
-                verdicts.push(inner.insert(inner.hasher.hash(*key), *key, time)?);
+                verdicts.push(inner.insert_unsettled(inner.hasher.hash(*key), *key, time, call)?);
             }
         }
     }
@@ -64,7 +110,12 @@ struct Sorted {
 
 impl Sorted {
     /// A counting sort: entries of one shard keep their order.
-    fn sort(&mut self, inner: &Inner, block: &[(Fingerprint, Timestamp)]) {
+    fn sort(
+        &mut self,
+        inner: &Inner,
+        block: &[(Fingerprint, Timestamp)],
+        mut admit: impl FnMut(Timestamp) -> Timestamp,
+    ) {
         let shards = inner.shards.len();
         self.entries.resize(block.len(), (Fingerprint([0; 2]), Timestamp::from_millis(0)));
         self.origins.resize(block.len(), 0);
@@ -84,7 +135,7 @@ impl Sorted {
             let next = &mut self.starts[*shard as usize + 1];
             let at = *next as usize;
             *next += 1;
-            self.entries[at] = (*key, Timestamp::from_millis(inner.admit_known(*time)));
+            self.entries[at] = (*key, admit(*time));
             self.origins[at] = origin;
         }
     }
@@ -92,7 +143,7 @@ impl Sorted {
     /// Inserts every shard's entries, for which `room` was set aside; what of it was not needed.
     ///
     /// A shard that another thread has is left for later, rather than waited for while others are free.
-    fn insert(&mut self, inner: &Inner, mut room: usize, verdicts: &mut Vec<Verdict>) -> usize {
+    fn insert(&mut self, inner: &Inner, mut room: usize, verdicts: &mut Vec<Verdict>, call: u64) -> usize {
         let first = verdicts.len();
         verdicts.resize(first + self.entries.len(), Verdict::Fresh);
         let answers = &mut verdicts[first..];
@@ -102,7 +153,7 @@ impl Sorted {
             let before = pending.len();
             pending.retain(|shard| match inner.try_enter(*shard as usize) {
                 Some(local) => {
-                    room -= self.insert_into(*shard as usize, inner, local, answers);
+                    room -= self.insert_into(*shard as usize, inner, local, answers, call);
                     false
                 }
                 None => true,
@@ -110,7 +161,7 @@ impl Sorted {
             if pending.len() == before
                 && let Some(shard) = pending.pop()
             {
-                room -= self.insert_into(shard as usize, inner, inner.enter(shard as usize, 0), answers);
+                room -= self.insert_into(shard as usize, inner, inner.enter(shard as usize, 0), answers, call);
             }
         }
         self.pending = pending;
@@ -124,16 +175,37 @@ impl Sorted {
         inner: &Inner,
         mut local: MutexGuard<'_, Local>,
         answers: &mut [Verdict],
+        call: u64,
     ) -> usize {
-        let (start, end) = (self.starts[shard] as usize, self.starts[shard + 1] as usize);
-        let missing = (end - start).saturating_sub(local.shard.room);
-        local.shard.room += missing;
-        let (entries, origins) = (&self.entries[start..end], &self.origins[start..end]);
+        let (entries, origins) = self.of(shard);
+        let missing = supply(&mut local, entries.len());
+        local.shard.set_call(call);
         let inserted = local.shard.insert_batch(entries, inner.now(), |at, verdict| {
             answers[origins[at] as usize] = verdict;
         });
         debug_assert!(inserted.is_ok(), "room was set aside");
+        if call != 0 {
+            local.shard.set_call(0);
+            for ((key, _), origin) in entries.iter().zip(origins) {
+                if answers[*origin as usize] == Verdict::Fresh {
+                    local.shard.unsettle(*key, call);
+                }
+            }
+        }
         inner.spare.settle(&mut local.shard);
         missing
     }
+
+    /// The entries of one shard, and where they stood.
+    fn of(&self, shard: usize) -> (&[(Fingerprint, Timestamp)], &[u32]) {
+        let entries = self.starts[shard] as usize..self.starts[shard + 1] as usize;
+        (&self.entries[entries.clone()], &self.origins[entries])
+    }
+}
+
+/// Gives a shard the room that it lacks for `count` keys; how much.
+fn supply(local: &mut Local, count: usize) -> usize {
+    let missing = count.saturating_sub(local.shard.room);
+    local.shard.room += missing;
+    missing
 }

@@ -11,7 +11,7 @@ use crate::{Error, Fingerprint};
 /// its key `InFlight` until `max_processing_time` is over. See [`DedupCache::claim`] for an example.
 #[must_use = "a claim that is dropped is given up"]
 pub struct Claim {
-    cache: DedupCache,
+    pub(super) cache: DedupCache,
     hash: IndexHash,
     key: Fingerprint,
     generation: u64,
@@ -43,12 +43,17 @@ impl Claim {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn commit(mut self) -> Result<(), Error> {
+        let (hash, key, generation) = self.close();
+        let inner = &*self.cache.inner;
+        let call = inner.next_call();
+        let time = inner.commit_unsettled(hash, key, generation, call).ok_or(Error::ClaimLost)?;
+        Ok(inner.settle_commits(&[(hash, key, time)], call)?)
+    }
+
+    /// Gives up what dropping it would give up.
+    pub(super) fn close(&mut self) -> (IndexHash, Fingerprint, u64) {
         self.is_open = false;
-        let (hash, key, generation) = (self.hash, self.key, self.generation);
-        match self.cache.inner.with_caught_up(hash, |shard| shard.commit(hash, key, generation)) {
-            true => Ok(()),
-            false => Err(Error::ClaimLost),
-        }
+        (self.hash, self.key, self.generation)
     }
 
     /// Gives the claim up, as dropping it does.

@@ -30,6 +30,7 @@ pub(super) struct Inner {
     pub(super) max_keys: usize,
     /// The shard that `shrink` is at.
     pub(super) shrinking: AtomicUsize,
+    pub(super) journal: Option<super::durable::Journal>,
 }
 
 /// A shard and what its lock guards besides.
@@ -73,10 +74,14 @@ impl Inner {
             has_leases: lease.is_some(),
             max_keys: config.max_keys,
             shrinking: AtomicUsize::new(0),
+            journal: None,
         })
     }
 
     pub(super) fn insert(&self, hash: IndexHash, key: Fingerprint, time: u64) -> Result<Verdict, Error> {
+        if let Some(journal) = &self.journal {
+            return self.insert_durably(journal, hash, key, time);
+        }
         let now = self.now();
         Ok(self.with_room(hash, |shard| shard.insert(hash, key, time, now))?)
     }
@@ -135,7 +140,7 @@ impl Inner {
     #[inline]
     pub(super) fn admit_known(&self, time: Timestamp) -> u64 {
         match time.as_millis() {
-            believed if believed <= self.published.ceiling.load(Relaxed) => believed,
+            believed if believed <= self.published.ceiling() => believed,
             _ => self.change_progress(|progress| progress.admit_known(time)),
         }
     }
@@ -185,6 +190,10 @@ impl Published {
     #[inline]
     pub(super) fn watermark(&self) -> u64 {
         self.watermark.load(Relaxed)
+    }
+
+    pub(super) fn ceiling(&self) -> u64 {
+        self.ceiling.load(Relaxed)
     }
 
     #[inline]

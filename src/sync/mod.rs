@@ -2,6 +2,7 @@
 
 mod batch;
 mod claim;
+mod durable;
 mod inner;
 mod room;
 
@@ -136,7 +137,11 @@ impl DedupCache {
         let hash = inner.hasher.hash(key);
         let now = inner.now();
         let claimed = inner.with_room(hash, |shard| shard.claim(hash, key, time, now))?;
-        Ok(claimed.map(|generation| Claim::new(self.clone(), hash, key, generation)))
+        let claimed = claimed.map(|generation| Claim::new(self.clone(), hash, key, generation));
+        if let Claimed::Fresh(_) = claimed {
+            inner.check_journal()?; // what could not be committed must not be begun: the claim is given up
+        }
+        Ok(claimed)
     }
 
     /// Claims, runs `handler` if the delivery is fresh, and commits; or gives the claim up if the handler returns `Err`
@@ -215,7 +220,7 @@ impl DedupCache {
     pub fn observe(&self, min_msg_time: MinMsgTime) -> Result<(), Error> {
         self.inner.change_progress(|progress| progress.observe(min_msg_time))?;
         self.inner.reclaim_some();
-        Ok(())
+        Ok(self.inner.record_progress()?)
     }
 
     /// Moves a manual clock to `now`; never back. Under [`Clock::System`](crate::Clock::System) reads that clock and
@@ -234,6 +239,7 @@ impl DedupCache {
     pub fn advance(&self, now: Timestamp) {
         self.inner.change_progress(|progress| progress.advance(now.as_millis()));
         self.inner.reclaim_some();
+        let _ = self.inner.record_progress(); // counted, and to be met by the next commit
     }
 
     /// How far the queue has come: nothing older is delivered any more. `None` until something has moved it.
@@ -259,7 +265,10 @@ impl DedupCache {
         let inner = &*self.inner;
         let key = key.fingerprint(&inner.secret);
         let hash = inner.hasher.hash(key);
-        inner.with_caught_up(hash, |shard| shard.forget(hash, key))
+        match &inner.journal {
+            Some(journal) => inner.forget_durably(journal, hash, key),
+            None => inner.with_caught_up(hash, |shard| shard.forget(hash, key)),
+        }
     }
 
     /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus at a time, of each shard, some tens
@@ -308,6 +317,9 @@ impl DedupCache {
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::new(&self.inner.progress.lock());
         self.inner.shards.iter().for_each(|local| stats.add(&local.lock().shard));
+        if let Some(journal) = &self.inner.journal {
+            journal.shared.with_writer(|writer| stats.add_journal(writer));
+        }
         stats
     }
 

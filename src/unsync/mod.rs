@@ -1,5 +1,7 @@
 //! The cache of one consumer: `&mut self`, no lock, no atomic.
 
+mod durable;
+
 use crate::answer::Outcome;
 use crate::config::Checked;
 use crate::engine::{IndexHash, IndexHasher, Settings, Shard};
@@ -43,6 +45,7 @@ pub struct DedupCache {
     secret: Secret,
     max_keys: usize,
     calls_to_clock_reading: u32,
+    journal: Option<Box<durable::Journal>>,
 }
 
 /// The right to process one message: what [`DedupCache::claim`] hands out, to be returned by
@@ -81,6 +84,7 @@ impl DedupCache {
             secret,
             max_keys: config.max_keys,
             calls_to_clock_reading: CALLS_PER_CLOCK_READING,
+            journal: None,
         })
     }
 
@@ -105,7 +109,11 @@ impl DedupCache {
     #[inline]
     pub fn insert(&mut self, key: impl Key, msg_time: impl Into<Option<Timestamp>>) -> Result<Verdict, Error> {
         let (hash, key, time) = self.enter(key, msg_time)?;
-        Ok(self.shard.insert(hash, key, time, self.progress.now())?)
+        let verdict = self.shard.insert(hash, key, time, self.progress.now())?;
+        if verdict == Verdict::Fresh && self.journal.is_some() {
+            self.record_insert(hash, key, time)?;
+        }
+        Ok(verdict)
     }
 
     /// Records many keys on sight, answering in order: the fastest way in, since the cache misses of a group of keys
@@ -141,8 +149,11 @@ impl DedupCache {
         let latest = entries.iter().fold(0, |latest, (_, time)| time.as_millis().max(latest));
         let clamped = (latest > self.progress.ceiling()).then(|| self.clamp(entries));
         let entries = clamped.as_deref().unwrap_or(entries);
-        self.shard.insert_batch(entries, self.progress.now(), |_, verdict| verdicts.push(verdict))?;
-        Ok(())
+        let inserted = self.shard.insert_batch(entries, self.progress.now(), |_, verdict| verdicts.push(verdict));
+        if self.journal.is_some() {
+            self.record_batch(entries, verdicts)?;
+        }
+        Ok(inserted?)
     }
 
     #[cold]
@@ -175,6 +186,13 @@ impl DedupCache {
     pub fn claim(&mut self, key: impl Key, msg_time: impl Into<Option<Timestamp>>) -> Result<Claimed<Claim>, Error> {
         let (hash, key, time) = self.enter(key, msg_time)?;
         let claimed = self.shard.claim(hash, key, time, self.progress.now())?;
+        if let (Claimed::Fresh(generation), Some(journal)) = (&claimed, &self.journal)
+            && let Err(error) = journal.writer.check()
+        {
+            // What could not be committed must not be begun.
+            self.shard.abort(hash, key, *generation);
+            return Err(error.into());
+        }
         Ok(claimed.map(|generation| Claim { hash, key, generation }))
     }
 
@@ -195,10 +213,12 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn commit(&mut self, claim: Claim) -> Result<(), Error> {
-        match self.shard.commit(claim.hash, claim.key, claim.generation) {
-            true => Ok(()),
-            false => Err(Error::ClaimLost),
+        let Claim { hash, key, generation } = claim;
+        let time = self.shard.commit(hash, key, generation).ok_or(Error::ClaimLost)?;
+        if self.journal.is_some() {
+            self.record_commit(hash, key, time)?;
         }
+        Ok(())
     }
 
     /// Gives a claim up: a redelivery will be `Fresh`. Does nothing if the claim was lost already. See
@@ -285,7 +305,7 @@ impl DedupCache {
         let observed = self.progress.observe(min_msg_time);
         self.catch_up();
         self.shard.reclaim_some(1);
-        observed
+        observed.and(self.record_progress().map_err(Error::from))
     }
 
     /// Moves a manual clock to `now`; never back. Under [`Clock::System`](crate::Clock::System) reads that clock and
@@ -305,6 +325,7 @@ impl DedupCache {
         self.progress.advance(now.as_millis());
         self.catch_up();
         self.shard.reclaim_some(1);
+        let _ = self.record_progress(); // counted, and to be met by the next commit
     }
 
     /// How far the queue has come: nothing older is delivered any more. `None` until something has moved it.
@@ -327,7 +348,8 @@ impl DedupCache {
     /// ```
     pub fn forget(&mut self, key: impl Key) -> bool {
         let key = key.fingerprint(&self.secret);
-        self.shard.forget(self.shard.hash(key), key)
+        let hash = self.shard.hash(key);
+        self.record_forget(hash, key) && self.shard.forget(hash, key)
     }
 
     /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus at a time, some tens
@@ -368,6 +390,9 @@ impl DedupCache {
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::new(&self.progress);
         stats.add(&self.shard);
+        if let Some(journal) = &self.journal {
+            stats.add_journal(&journal.writer);
+        }
         stats
     }
 

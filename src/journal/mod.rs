@@ -1,0 +1,22 @@
+//! What survives a restart: committed keys, appended to segments in a directory.
+//!
+//! Lookups come from memory alone. The journal is written, and read once, when a cache is opened; a whole segment goes
+//! when its last key may be forgotten. So all that it asks of a file system is to append, sync, create and unlink.
+
+mod error;
+mod opening;
+mod options;
+mod record;
+mod segment;
+mod shared;
+mod storage;
+mod upkeep;
+mod writer;
+
+pub use error::{JournalError, Problem};
+pub(crate) use opening::{Opening, Restore};
+pub use options::{Damage, Durability, OpenMode, OpenOptions, OpenProgress, Recovery};
+pub(crate) use shared::Shared;
+pub(crate) use storage::{Directory, Storage};
+pub(crate) use upkeep::{Keys, STEPS_PER_PROGRESS};
+pub(crate) use writer::{Ops, Writer};

@@ -1,0 +1,83 @@
+//! One writer for many threads: what comes while one writes is written together next, so that many share one sync.
+
+use super::{JournalError, Keys, Ops, Writer};
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+pub(crate) struct Shared {
+    queue: Mutex<Queue>,
+    written: Condvar,
+    /// Locked before any shard where both are, never after one.
+    writer: Mutex<Writer>,
+    calls: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Group,
+    is_writing: bool,
+}
+
+/// Calls that are written together.
+#[derive(Default)]
+struct Group {
+    ops: Ops,
+    watermark: u64,
+    outcome: Arc<OnceLock<Result<(), JournalError>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self { queue: Mutex::default(), written: Condvar::new(), writer: Mutex::new(writer), calls: AtomicU64::new(0) }
+    }
+
+    /// A number for a call whose keys are being recorded; never 0.
+    pub(crate) fn next_call(&self) -> u64 {
+        self.calls.fetch_add(1, Relaxed) + 1
+    }
+
+    /// As [`Writer::record`], waiting for others where they write, and writing for them where they wait. `ops` is empty
+    /// after that.
+    pub(crate) fn record(&self, ops: &mut Ops, watermark: u64) -> Result<(), JournalError> {
+        let mut queue = self.queue.lock();
+        queue.waiting.ops.append(ops);
+        queue.waiting.watermark = queue.waiting.watermark.max(watermark);
+        let outcome = Arc::clone(&queue.waiting.outcome);
+        loop {
+            if let Some(outcome) = outcome.get() {
+                return outcome.clone();
+            }
+            if queue.is_writing {
+                self.written.wait(&mut queue);
+                continue;
+            }
+            queue.is_writing = true;
+            let group = std::mem::take(&mut queue.waiting);
+            drop(queue);
+            let result = self.writer.lock().record(&group.ops, group.watermark);
+            queue = self.queue.lock();
+            queue.is_writing = false;
+            let _ = group.outcome.set(result); // nobody else sets it
+            self.written.notify_all();
+        }
+    }
+
+    /// As [`Writer::check`].
+    pub(crate) fn check(&self) -> Result<(), JournalError> {
+        self.writer.lock().check()
+    }
+
+    /// As [`Writer::maintain`], unless another thread is at it; if `is_due_only`, when it is time.
+    pub(crate) fn maintain(&self, keys: &dyn Keys, watermark: u64, steps: usize, is_due_only: bool) {
+        if let Some(mut writer) = self.writer.try_lock()
+            && (writer.is_due() || !is_due_only)
+        {
+            writer.maintain(keys, watermark, steps);
+        }
+    }
+
+    pub(crate) fn with_writer<R>(&self, call: impl FnOnce(&mut Writer) -> R) -> R {
+        call(&mut self.writer.lock())
+    }
+}

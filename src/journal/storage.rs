@@ -1,0 +1,126 @@
+//! Where a journal lies: the few things that it asks of a file system, so that tests can fail each of them.
+
+use super::{JournalError, Problem};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// A directory of files that only grow. Nothing is promised to last before `sync`, or, for the names, `sync_dir`.
+pub(crate) trait Storage: Send {
+    /// What messages call a file.
+    fn path(&self, name: &str) -> PathBuf;
+    /// Names and lengths in bytes.
+    fn list(&self) -> io::Result<Vec<(String, u64)>>;
+    /// Up to `length` bytes from `offset`; fewer only where the file ends.
+    fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+    /// A new file that only its owner may read; an error if the name is taken.
+    fn create(&self, name: &str) -> io::Result<Box<dyn Appender>>;
+    /// Cuts a file's end off, for good.
+    fn truncate(&self, name: &str, length: u64) -> io::Result<()>;
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes files that were created or removed so for good.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+pub(crate) trait Appender: Send {
+    /// After an error, any part of `bytes` may stand at the file's end.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was appended so for good.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+const LOCK: &str = "lock";
+
+/// A directory of the file system, locked against other processes.
+pub(crate) struct Directory {
+    path: PathBuf,
+    /// Held open: the lock goes with it, and with the process.
+    _lock: File,
+}
+
+impl Directory {
+    pub(crate) fn open(path: &Path) -> Result<Self, JournalError> {
+        let failed = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |error: io::Error| JournalError::io(doing, path, &error)
+        };
+        if !path.is_dir() {
+            fs::create_dir_all(path).map_err(failed("create the directory", path))?;
+            // Its own name must last, too. Where a parent cannot be opened, nothing can be done about it.
+            if let Some(Ok(parent)) = path.parent().map(File::open) {
+                parent.sync_all().map_err(failed("sync the directory above", path))?;
+            }
+        }
+        let lock_path = path.join(LOCK);
+        let lock = private().create(true).open(&lock_path).map_err(failed("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(JournalError::new(Problem::Locked, lock_path)),
+            Err(TryLockError::Error(error)) => Err(failed("lock", &lock_path)(error)),
+        }
+    }
+}
+
+/// To write, by the owner alone.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+impl Storage for Directory {
+    fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            // A name that is not Unicode is none of ours.
+            if let Ok(name) = entry.file_name().into_string() {
+                files.push((name, entry.metadata()?.len()));
+            }
+        }
+        Ok(files)
+    }
+
+    fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut file = File::open(self.path(name))?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(length as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn Appender>> {
+        Ok(Box::new(private().create_new(true).open(self.path(name))?))
+    }
+
+    fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
+        let file = private().open(self.path(name))?;
+        file.set_len(length)?;
+        file.sync_all()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        // Other systems cannot open a directory, and need not.
+        if cfg!(unix) { File::open(&self.path)?.sync_all() } else { Ok(()) }
+    }
+}
+
+impl Appender for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
