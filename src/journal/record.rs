@@ -18,8 +18,8 @@ const ALIGNMENT: usize = 8;
 const MAGIC: [u8; 8] = *b"oncewhl\n";
 const VERSION: u32 = 1;
 
-const _: () = assert!(HEADER_BYTES % ALIGNMENT == 0 && FRAME_HEADER_BYTES % ALIGNMENT == 0);
-const _: () = assert!(ENTRY_BYTES % ALIGNMENT == 0 && FRAME_ENTRIES_MAX <= u16::MAX as usize);
+const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGNMENT) && FRAME_HEADER_BYTES.is_multiple_of(ALIGNMENT));
+const _: () = assert!(ENTRY_BYTES.is_multiple_of(ALIGNMENT) && FRAME_ENTRIES_MAX <= u16::MAX as usize);
 
 /// What a segment begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +59,9 @@ impl Header {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let copies = bytes.chunks_exact(COPY_BYTES).take(2);
+        let mut copies = bytes.chunks_exact(COPY_BYTES).take(2);
         let is_whole = |copy: &&[u8]| copy[..8] == MAGIC && u64_at(copy, 40) as u32 == crc32c::crc32c(&copy[..40]);
-        let copy = copies.filter(|copy| is_whole(copy)).next().ok_or(HeaderError::Damaged)?;
+        let copy = copies.find(is_whole).ok_or(HeaderError::Damaged)?;
         match u64_at(copy, 8) as u32 {
             VERSION => Ok(Self { salt: u64_at(copy, 16), created: u64_at(copy, 24), secret_check: u64_at(copy, 32) }),
             version => Err(HeaderError::Version(version)),
@@ -101,7 +101,7 @@ pub(crate) fn encode_entry((key, time): Entry, out: &mut Vec<u8>) {
 
 /// Encodes a frame of entries that are encoded already: a whole number of them, `FRAME_ENTRIES_MAX` at most.
 pub(crate) fn encode_frame(salt: u64, mark: &Mark, entries: &[u8], out: &mut Vec<u8>) {
-    debug_assert!(entries.len() % ENTRY_BYTES == 0 && entries.len() <= FRAME_ENTRIES_MAX * ENTRY_BYTES);
+    debug_assert!(entries.len().is_multiple_of(ENTRY_BYTES) && entries.len() <= FRAME_ENTRIES_MAX * ENTRY_BYTES);
     let mut header = [0; FRAME_HEADER_BYTES];
     header[4..8].copy_from_slice(&checksum(salt, entries).to_le_bytes());
     header[8..16].copy_from_slice(&mark.sequence.to_le_bytes());
