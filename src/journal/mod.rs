@@ -20,3 +20,8 @@ pub(crate) use shared::Shared;
 pub(crate) use storage::{Directory, Storage};
 pub(crate) use upkeep::{Keys, STEPS_PER_PROGRESS};
 pub(crate) use writer::{Ops, Writer};
+
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod tests;

@@ -44,16 +44,23 @@ impl Opening {
     /// Finds the secret: the one that is stored, or for a new journal the one that is `given`, or a random one.
     pub(crate) fn start(storage: Box<dyn Storage>, given: Option<[u8; 16]>) -> Result<Self, JournalError> {
         let listed = storage.list().map_err(|error| failed(&*storage, "list the directory", "", &error))?;
-        let next_number = listed.iter().filter_map(|(name, _)| segment::number(name)).max().map_or(0, |max| max + 1);
-        let mut files: Vec<_> = listed.iter().filter(|(name, _)| segment::is_segment(name)).collect();
+        let used = listed.iter().filter_map(|(name, _)| segment::used_number(name)).max();
+        let next_number = used.map_or(0, |used| used + 1);
+        let mut files: Vec<_> =
+            listed.iter().filter_map(|(name, bytes)| Some((segment::number(name)?, *bytes))).collect();
         files.sort_unstable_by(|one, other| other.cmp(one));
-        let files = files.into_iter().filter_map(|(name, bytes)| Some((segment::number(name)?, *bytes))).collect();
         let mut opening = Self { storage, secret: [0; 16], files, next_number };
         let is_stored = listed.iter().any(|(name, _)| name == SECRET);
-        opening.secret = match opening.stored_secret(is_stored)? {
-            Some(stored) if given.is_none_or(|given| given == stored) => stored,
-            Some(_) => return Err(JournalError::new(Problem::OtherSecret, opening.storage.path(SECRET))),
-            None => opening.store_secret(given, is_stored)?,
+        let stored = opening.stored_secret(is_stored)?;
+        if let (Some(stored), Some(given)) = (stored, given)
+            && stored != given
+        {
+            return Err(JournalError::new(Problem::OtherSecret, opening.storage.path(SECRET)));
+        }
+        opening.secret = match stored {
+            Some(stored) if !opening.files.is_empty() => stored,
+            // One that no segment stands on may come from an opening that failed, and not be on the disk: once more.
+            _ => opening.store_secret(stored.or(given), is_stored)?,
         };
         Ok(opening)
     }
@@ -75,7 +82,7 @@ impl Opening {
     }
 
     /// Where segments are there already, only a secret that they confirm is stored.
-    fn store_secret(&self, given: Option<[u8; 16]>, is_damaged: bool) -> Result<[u8; 16], JournalError> {
+    fn store_secret(&self, given: Option<[u8; 16]>, is_there: bool) -> Result<[u8; 16], JournalError> {
         for (number, _) in &self.files {
             if let Ok(header) = self.header(*number)? {
                 let given = given.ok_or_else(|| JournalError::new(Problem::NoSecret, self.storage.path(SECRET)))?;
@@ -90,7 +97,7 @@ impl Opening {
         copy.resize(SECRET_COPY_BYTES, 0);
         copy.extend_from_within(..);
         let store = || {
-            if is_damaged {
+            if is_there {
                 self.storage.remove(SECRET)?;
             }
             let mut file = self.storage.create(SECRET)?;
@@ -184,7 +191,7 @@ impl Opening {
             return Ok(());
         }
         let name = segment::name(damage.number);
-        let kept_in = format!("{}.{}.damaged", segment::name(damage.number), *next_number);
+        let kept_in = segment::damaged_name(damage.number, *next_number);
         let keep = || {
             if bytes > 0 {
                 let tail = self.storage.read(&name, offset, usize::MAX)?;

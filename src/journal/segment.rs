@@ -3,6 +3,7 @@
 use super::record::HEADER_BYTES;
 
 const SUFFIX: &str = ".segment";
+const DAMAGED: &str = ".damaged";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
@@ -36,12 +37,19 @@ pub(crate) fn name(number: u64) -> String {
     format!("{number:016}{SUFFIX}")
 }
 
-/// The number of the segment that a file of this name is, or was part of.
-pub(crate) fn number(name: &str) -> Option<u64> {
-    let (number, rest) = name.split_once(SUFFIX)?;
-    (rest.is_empty() || rest.ends_with(".damaged")).then(|| number.parse().ok()).flatten()
+/// Of the end of a segment that is kept aside.
+pub(crate) fn damaged_name(segment: u64, number: u64) -> String {
+    format!("{}.{number}{DAMAGED}", name(segment))
 }
 
-pub(crate) fn is_segment(file: &str) -> bool {
-    number(file).is_some_and(|number| name(number) == file)
+/// The number of a segment's file.
+pub(crate) fn number(file: &str) -> Option<u64> {
+    let number = file.strip_suffix(SUFFIX)?.parse().ok()?;
+    (name(number) == file).then_some(number)
+}
+
+/// The greatest number that a file of this name has used up.
+pub(crate) fn used_number(file: &str) -> Option<u64> {
+    let damaged = file.strip_suffix(DAMAGED).and_then(|rest| rest.rsplit_once('.')?.1.parse().ok());
+    damaged.max(number(file))
 }

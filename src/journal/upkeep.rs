@@ -65,7 +65,7 @@ impl Writer {
 
     /// Takes the oldest segment a step further: what is still held of it is appended. With the oldest first, one pass over
     /// all of them writes the live keys once and frees the rest.
-    fn rewrite_some(&mut self, keys: &dyn Keys, watermark: u64) -> Result<(), JournalError> {
+    pub(super) fn rewrite_some(&mut self, keys: &dyn Keys, watermark: u64) -> Result<(), JournalError> {
         let (number, offset) = self.rewriting.take().unwrap_or((0, HEADER_BYTES as u64));
         let mut sealed = self.sealed.iter_mut().filter(|segment| !segment.is_damaged && segment.number >= number);
         let Some(segment) = sealed.next() else {

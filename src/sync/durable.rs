@@ -312,6 +312,19 @@ impl Inner {
     }
 }
 
+#[cfg(test)]
+impl DedupCache {
+    pub(crate) fn holds(&self, key: Fingerprint) -> bool {
+        self.inner.held(key) == Held::Yes
+    }
+
+    pub(crate) fn with_journal<R>(&mut self, call: impl FnOnce(&mut crate::journal::Writer, &dyn Keys, u64) -> R) -> R {
+        let (inner, watermark) = (&*self.inner, self.inner.published.watermark());
+        let journal = inner.journal.as_ref().expect("opened with a journal");
+        journal.shared.with_writer(|writer| call(writer, inner, watermark))
+    }
+}
+
 fn one(key: Fingerprint, time: u64) -> Ops {
     let mut ops = Ops::default();
     ops.record(key, time);

@@ -196,6 +196,18 @@ impl DedupCache {
     }
 }
 
+#[cfg(test)]
+impl DedupCache {
+    pub(crate) fn holds(&self, key: Fingerprint) -> bool {
+        Keys::held(&self.shard, key) == Held::Yes
+    }
+
+    pub(crate) fn with_journal<R>(&mut self, call: impl FnOnce(&mut Writer, &dyn Keys, u64) -> R) -> R {
+        let journal = self.journal.as_mut().expect("opened with a journal");
+        call(&mut journal.writer, &self.shard, self.progress.watermark())
+    }
+}
+
 impl Keys for Shard {
     fn len(&self) -> usize {
         self.len()

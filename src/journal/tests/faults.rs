@@ -1,0 +1,195 @@
+//! Every call to the file system fails, once or from then on: what was answered stays true.
+
+use super::*;
+use crate::journal::simulated::Fault;
+use crate::journal::{OpenMode, Problem};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+
+const FAULTS: [Fault; 3] =
+    [Fault::Error(ErrorKind::Other), Fault::Error(ErrorKind::StorageFull), Fault::Short(ErrorKind::StorageFull)];
+
+/// What was answered while calls failed.
+#[derive(Default)]
+struct Answers {
+    committed: BTreeMap<&'static str, u64>,
+    /// Whether these count after a restart is not known: the journal has stopped over them.
+    unknown: BTreeSet<&'static str>,
+    /// At least, and at most.
+    watermark: (u64, u64),
+    is_stopped: bool,
+}
+
+impl Answers {
+    fn note(&mut self, keys: &[&'static str], time: u64, result: Result<(), Error>) {
+        match result {
+            Ok(()) => keys.iter().for_each(|key| {
+                self.committed.insert(key, time);
+            }),
+            Err(Error::Journal(error)) => {
+                if error.problem() == Problem::Stopped {
+                    self.unknown.extend(keys);
+                    self.is_stopped = true;
+                }
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn check_memory<S: Subject>(&self, cache: &S) {
+        for key in ["a", "b", "c", "d", "e", "f", "g"] {
+            let time = self.committed.get(key);
+            let may_be_forgotten = time.is_some_and(|time| time + SPAN < cache.progress());
+            assert!(cache.is_held(key) == time.is_some() || may_be_forgotten, "{key} in memory: {time:?}");
+        }
+        cache.check();
+    }
+
+    fn check_disk<S: Subject>(&self, image: Disk, durability: Durability) {
+        let cache = S::open(&Simulated::on(image), durability).expect("what faults leave can be opened");
+        let watermark = cache.progress();
+        assert!((self.watermark.0..=self.watermark.1).contains(&watermark), "{watermark}: {:?}", self.watermark);
+        for key in ["a", "b", "c", "d", "e", "f", "g"] {
+            match self.committed.get(key) {
+                _ if self.unknown.contains(key) => {}
+                Some(time) => assert!(cache.is_held(key) || time + SPAN < watermark, "{key} was committed"),
+                None => assert!(!cache.is_held(key), "{key} was refused or forgotten"),
+            }
+        }
+    }
+}
+
+/// Runs a service's life with a fault in it; how many calls to the file system there were.
+fn live<S: Subject>(durability: Durability, calls: std::ops::Range<usize>, fault: Fault) -> usize {
+    let storage = Simulated::default();
+    storage.fail(calls.clone(), fault);
+    let mut answers = Answers::default();
+    // A disk that is broken at the beginning stays unused.
+    let Ok(mut cache) = S::open(&storage, durability).or_else(|error| match calls.end {
+        usize::MAX => Err(error),
+        _ => S::open(&storage, durability),
+    }) else {
+        return storage.calls();
+    };
+    let first = cache.put("a", 10_000).map(|_| ());
+    answers.note(&["a"], 10_000, first);
+    let entries = ["b", "c", "b"].map(|key| (cache.fingerprint_of(key), Timestamp::from_millis(10_500)));
+    let mut verdicts = Vec::new();
+    let batch = cache.put_all(&entries, &mut verdicts);
+    assert_eq!(verdicts.len(), if batch.is_ok() { 3 } else { 0 });
+    answers.note(&["b", "c"], 10_500, batch);
+    answers.check_memory(&cache);
+    match cache.begin("d", 11_000) {
+        Ok(Claimed::Fresh(claim)) => {
+            let commit = cache.finish(claim);
+            answers.note(&["d"], 11_000, commit);
+        }
+        Err(Error::Journal(error)) => assert!(error.problem() == Problem::Stopped && answers.is_stopped),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+    if cache.remove("a") {
+        answers.committed.remove("a");
+    } else if cache.with_writer(|writer, _, _| writer.check()).is_err() {
+        answers.unknown.insert("a"); // a tombstone may have been written before the journal stopped
+    }
+    cache.with_writer(|writer, keys, watermark| {
+        writer.seal();
+        let _ = writer.rewrite_some(keys, watermark);
+        let _ = writer.rewrite_some(keys, watermark);
+    });
+    answers.check_memory(&cache);
+    let claims: Vec<_> = ["e", "f"]
+        .into_iter()
+        .filter_map(|key| match cache.begin(key, 12_600) {
+            Ok(Claimed::Fresh(claim)) => Some(claim),
+            _ => None,
+        })
+        .collect();
+    if claims.len() == 2 {
+        let committed = cache.finish_all(claims).map(|lost| assert!(lost.is_empty()));
+        answers.note(&["e", "f"], 12_600, committed);
+    }
+    cache.with_writer(|writer, _, _| writer.seal());
+    let moved = cache.follow(12_550);
+    answers.watermark = (if moved.is_ok() { 12_550 } else { 0 }, 12_550);
+    assert_eq!(cache.progress(), 12_550, "the rule goes on in memory");
+    let last = cache.put("g", 12_700).map(|_| ());
+    answers.note(&["g"], 12_700, last);
+    answers.check_memory(&cache);
+    drop(cache);
+    let calls = storage.calls();
+    storage.fail(0..0, fault);
+    answers.check_disk::<S>(storage.disk().at_rest(), durability);
+    if durability == Durability::Power {
+        storage
+            .disk()
+            .after_loss_of_power(64)
+            .0
+            .into_iter()
+            .for_each(|image| answers.check_disk::<S>(image, durability));
+    }
+    calls
+}
+
+on_both_fronts! {
+    fn whatever_call_fails_no_answer_was_wrong<S: Subject>() {
+        for durability in [Durability::Process, Durability::Power] {
+            let calls = live::<S>(durability, 0..0, FAULTS[0]);
+            assert!(calls > 15, "{calls} calls were tried");
+            for fault in FAULTS {
+                for first in 0..calls + 10 {
+                    live::<S>(durability, first..first + 1, fault);
+                    live::<S>(durability, first..first + 2, fault);
+                    live::<S>(durability, first..usize::MAX, fault);
+                }
+            }
+        }
+    }
+
+    fn a_full_disk_refuses_and_goes_on_when_there_is_room_again<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let _ = cache.put("a", 10_000).unwrap();
+        storage.fail(storage.calls()..usize::MAX, Fault::Short(ErrorKind::StorageFull));
+        for key in ["b", "c"] {
+            let Err(Error::Journal(error)) = cache.put(key, 10_000) else { panic!("full") };
+            assert_eq!(error.problem(), Problem::Io(ErrorKind::StorageFull), "{error}");
+            assert!(!cache.is_held(key));
+        }
+        assert_eq!(cache.put("a", 10_000), Ok(Verdict::Duplicate), "reads go on");
+        storage.fail(0..0, Fault::Error(ErrorKind::Other));
+        assert_eq!(cache.put("b", 10_000), Ok(Verdict::Fresh));
+        drop(cache);
+        let strict = OpenOptions::new().mode(OpenMode::Strict); // nothing is half-written
+        let cache = S::open_on(&storage, config(), Durability::Process, strict).unwrap();
+        assert!(cache.is_held("a") && cache.is_held("b") && !cache.is_held("c"));
+    }
+
+    fn a_failed_sync_moves_the_frames_to_another_file<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Power).unwrap();
+        let _ = cache.put("a", 10_000).unwrap();
+        let sync = storage.calls() + 1; // after the append
+        storage.fail(sync..sync + 1, Fault::Error(ErrorKind::Other));
+        assert_eq!(cache.put("b", 10_000), Ok(Verdict::Fresh));
+        assert_eq!((segments(&storage.disk()).len(), cache.failures()), (2, 1));
+        for image in storage.disk().after_loss_of_power(1_000).0 {
+            let cache = S::open(&Simulated::on(image), Durability::Power).unwrap();
+            assert!(cache.is_held("a") && cache.is_held("b"));
+        }
+    }
+
+    fn a_second_failed_sync_stops_the_journal_and_says_what_to_do<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Power).unwrap();
+        let _ = cache.put("a", 10_000).unwrap();
+        storage.fail(storage.calls() + 1..usize::MAX, Fault::Error(ErrorKind::Other));
+        let Err(Error::Journal(error)) = cache.put("b", 10_000) else { panic!("no disk") };
+        assert_eq!(error.problem(), Problem::Stopped);
+        assert!(error.to_string().contains("stop consuming"), "{error}");
+        storage.fail(0..0, Fault::Error(ErrorKind::Other));
+        assert!(matches!(cache.put("c", 10_000), Err(Error::Journal(_))), "not trusted again");
+        assert!(matches!(cache.begin("c", 10_000), Err(Error::Journal(_))), "no effect that cannot be recorded");
+        assert!(matches!(cache.begin("a", 10_000), Ok(Claimed::Duplicate)), "reads go on");
+    }
+}

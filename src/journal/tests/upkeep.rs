@@ -1,0 +1,136 @@
+//! The disk holds what is needed and little more.
+
+use super::*;
+use crate::journal::record::{Frames, HEADER_BYTES, Header, Item, Kind};
+
+const ENTRY_BYTES: u64 = 24;
+/// What `Stats::journal_bytes` promises: three times the live keys', and this.
+const SLACK: u64 = 256 << 10;
+
+fn large() -> Config {
+    config().max_keys(1_000_000)
+}
+
+fn batch(keys: impl Iterator<Item = u128>, time: u64) -> Vec<(Fingerprint, Timestamp)> {
+    keys.map(|key| (Fingerprint::from_u128(key), Timestamp::from_millis(time))).collect()
+}
+
+fn disk_bytes(storage: &Simulated) -> u64 {
+    let files = storage.disk().contents();
+    files.iter().filter(|(name, _)| name.ends_with(".segment")).map(|(_, bytes)| bytes.len() as u64).sum()
+}
+
+on_both_fronts! {
+    fn segments_go_when_their_last_key_may_be_forgotten<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        for step in 0..400u64 {
+            let time = 10_000 + step * 100;
+            cache.put_all(&batch((0..200).map(|key| u128::from(step) * 200 + key), time), &mut Vec::new()).unwrap();
+            cache.follow(time - 1_000).unwrap();
+            let live = (cache.count() as u64) * ENTRY_BYTES;
+            assert!(disk_bytes(&storage) <= 3 * live + SLACK, "step {step}: {} of {live}", disk_bytes(&storage));
+        }
+        assert!(cache.count() < 10_000, "keys expire");
+        let before = segments(&storage.disk());
+        cache.follow(1_000_000).unwrap();
+        for _ in 0..10 {
+            cache.follow(1_000_000).unwrap();
+        }
+        let after = segments(&storage.disk());
+        assert!(after.len() <= 2 && after.iter().all(|name| !before[..before.len() - 1].contains(name)));
+        drop(cache);
+        let cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        assert_eq!((cache.count(), cache.progress()), (0, 1_000_000), "the watermark outlives the segments");
+    }
+
+    fn a_few_live_keys_do_not_pin_dead_segments<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        // One key in fifty lives long, in every segment.
+        for step in 0..200u32 {
+            let keys = (0..500).map(|key| u128::from(step) * 500 + key);
+            let (long, short): (Vec<_>, Vec<_>) = keys.partition(|key| key % 50 == 0);
+            cache.put_all(&batch(short.into_iter(), 10_000), &mut Vec::new()).unwrap();
+            cache.put_all(&batch(long.into_iter(), 1_000_000), &mut Vec::new()).unwrap();
+        }
+        assert!(disk_bytes(&storage) > 100_000 * ENTRY_BYTES);
+        for _ in 0..60 {
+            cache.follow(100_000).unwrap();
+        }
+        assert_eq!(cache.count(), 2_000);
+        let bytes = disk_bytes(&storage);
+        assert!(bytes <= 3 * 2_000 * ENTRY_BYTES + SLACK, "{bytes}");
+        drop(cache);
+        let cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        assert_eq!(cache.count(), 2_000);
+        cache.check();
+    }
+
+    fn rewriting_makes_one_frame_of_many_and_undoes_no_forget<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        for key in ["a", "b", "c", "d"] {
+            let _ = cache.put(key, 10_000).unwrap();
+        }
+        assert!(cache.remove("b"));
+        assert!(cache.remove("c"));
+        assert_eq!(cache.put("c", 10_001), Ok(Verdict::Fresh));
+        cache.with_writer(|writer, keys, watermark| {
+            writer.seal();
+            writer.rewrite_some(keys, watermark).unwrap();
+        });
+        assert!(cache.remove("d"), "after its rewriting");
+        let disk = storage.disk().contents();
+        let [name] = &*segments(&storage.disk()) else { panic!("the old one is gone") };
+        let bytes = &disk[name];
+        let salt = Header::decode(bytes).unwrap().salt;
+        let frames: Vec<_> = Frames::new(bytes, HEADER_BYTES, salt)
+            .filter_map(|item| match item {
+                Item::Frame(frame) => Some((frame.mark.kind, frame.entries().len())),
+                Item::Damage { .. } => None,
+            })
+            .collect();
+        // Once for each time that it was recorded: c twice.
+        assert_eq!(frames[0], (Kind::Keys, 4), "{frames:?}");
+        drop(cache);
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let held = ["a", "b", "c", "d"].map(|key| cache.is_held(key));
+        assert_eq!(held, [true, false, true, false]);
+        // And again, with tombstones that are older than what they are in.
+        cache.with_writer(|writer, keys, watermark| (0..3).for_each(|_| writer.rewrite_some(keys, watermark).unwrap()));
+        drop(cache);
+        let cache = S::open(&storage, Durability::Process).unwrap();
+        assert_eq!(["a", "b", "c", "d"].map(|key| cache.is_held(key)), held);
+    }
+
+    fn a_tombstone_outlives_what_it_covers<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let _ = cache.put("late", 20_000).unwrap();
+        cache.with_writer(|writer, _, _| writer.seal());
+        let _ = cache.put("early", 10_000).unwrap();
+        assert!(cache.remove("late"));
+        cache.with_writer(|writer, _, _| writer.seal());
+        // Over for `early`, and for the segment that it is in but for the tombstone.
+        cache.follow(10_000 + SPAN + 1).unwrap();
+        cache.follow(10_000 + SPAN + 2).unwrap();
+        drop(cache);
+        let cache = S::open(&storage, Durability::Process).unwrap();
+        assert!(!cache.is_held("late"));
+    }
+
+    fn every_opening_begins_a_file_of_its_own_and_no_name_comes_again<S: Subject>() {
+        let storage = Simulated::default();
+        let mut names = Vec::new();
+        for step in 0..20 {
+            let mut cache = S::open(&storage, Durability::Power).unwrap();
+            let _ = cache.put(&format!("key {step}"), 10_000 + step * 1_000).unwrap();
+            cache.follow(10_000 + step * 1_000).unwrap();
+            names.extend(segments(&storage.disk()));
+        }
+        names.sort();
+        names.dedup();
+        assert!(names.len() >= 20 && segments(&storage.disk()).len() < 8);
+    }
+}
