@@ -43,28 +43,28 @@ impl Model {
 /// What a crash may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Crash {
-    OfProcess,
-    OfPower,
-    /// Of power, where only a crash of the process was promised to be survived.
-    OfPowerUnpromised,
+    Process,
+    Power,
+    /// Loss of power, where only a crash of the process was promised to be survived.
+    PowerUnpromised,
 }
 
 impl Crash {
     fn images(self, disk: &Disk) -> Vec<Disk> {
         match self {
-            Self::OfProcess => disk.after_crash_of_process(),
-            Self::OfPower => {
+            Self::Process => disk.after_crash_of_process(),
+            Self::Power => {
                 let (images, is_all) = disk.after_loss_of_power(100_000);
                 assert!(is_all, "with a sync for every call, few writes are under way");
                 images
             }
-            Self::OfPowerUnpromised => disk.after_loss_of_power(16).0,
+            Self::PowerUnpromised => disk.after_loss_of_power(16).0,
         }
     }
 
     /// When no call is under way.
     fn images_at_rest(self, disk: &Disk) -> Vec<Disk> {
-        if self == Self::OfProcess { vec![disk.at_rest()] } else { self.images(disk) }
+        if self == Self::Process { vec![disk.at_rest()] } else { self.images(disk) }
     }
 }
 
@@ -168,7 +168,7 @@ fn recover<S: Subject>(storage: &Simulated, before: &Model, after: &Model, crash
     let (held, watermark) = knowledge(&cache);
     for key in KEYS {
         let is_held = held.contains(&key);
-        if crash == Crash::OfPowerUnpromised {
+        if crash == Crash::PowerUnpromised {
             assert!(!is_held || after.ever.contains(&key), "{key} was never committed");
             continue;
         }
@@ -180,7 +180,7 @@ fn recover<S: Subject>(storage: &Simulated, before: &Model, after: &Model, crash
             assert!(is_held || !is_certain, "{key} was committed, and the watermark is {watermark}");
         }
     }
-    if crash != Crash::OfPowerUnpromised {
+    if crash != Crash::PowerUnpromised {
         assert!((before.watermark..=after.watermark).contains(&watermark), "{watermark} of {before:?} or {after:?}");
     }
     cache
@@ -258,14 +258,14 @@ fn try_all<S: Subject>(crash: Crash, durability: Durability) {
 
 on_both_fronts! {
     fn a_crash_of_the_process_loses_nothing_that_was_committed<S: Subject>() {
-        try_all::<S>(Crash::OfProcess, Durability::Process);
+        try_all::<S>(Crash::Process, Durability::Process);
     }
 
     fn a_loss_of_power_loses_nothing_that_was_committed_with_durability_power<S: Subject>() {
-        try_all::<S>(Crash::OfPower, Durability::Power);
+        try_all::<S>(Crash::Power, Durability::Power);
     }
 
     fn a_loss_of_power_invents_nothing_with_durability_process<S: Subject>() {
-        try_all::<S>(Crash::OfPowerUnpromised, Durability::Process);
+        try_all::<S>(Crash::PowerUnpromised, Durability::Process);
     }
 }
