@@ -8,11 +8,12 @@
 //! ONCEWHEEL_BENCH_DIVIDE=100 cargo bench -- --quick             a check that all works: fewer keys
 //! ```
 //!
-//! To compare contenders with each other, `cargo run --release --example report` interleaves them.
+//! To compare contenders with each other, `cargo run --release --example report` interleaves them, and `--example
+//! journal_cost` does so for journals.
 
 mod contenders;
 
-use contenders::{BATCH, Buffers, Delivery, ENTRANTS, Entrant, Stream, THREADED, Team, config};
+use contenders::{BATCH, Buffers, Delivery, ENTRANTS, Entrant, JOURNALED, Stream, THREADED, Team, config};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use oncewheel::{MinMsgTime, Verdict, unsync};
@@ -27,6 +28,7 @@ fn main() {
     steady(&mut criterion, "steady_1m", &ENTRANTS, 1_000_000, 1);
     steady(&mut criterion, "steady_10m", &ENTRANTS, 10_000_000, 1);
     steady(&mut criterion, "threads_2", &THREADED, 10_000_000, 2);
+    steady(&mut criterion, "journal_10m", &JOURNALED, 10_000_000, 1);
     bytes_keys(&mut criterion);
     if std::env::var_os("ONCEWHEEL_BENCH_100M").is_some() {
         steady(&mut criterion, "keys_100m", &ENTRANTS[1..2], 100_000_000, 1);

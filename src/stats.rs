@@ -190,11 +190,6 @@ impl Stats {
         }
     }
 
-    pub(crate) fn add_journal(&mut self, writer: &crate::journal::Writer) {
-        self.journal_bytes = writer.bytes();
-        self.journal_failures = writer.failures();
-    }
-
     pub(crate) fn add(&mut self, shard: &crate::engine::Shard) {
         let counts = shard.counts();
         self.fresh += counts.fresh;

@@ -2,11 +2,15 @@
 //! keys when the queue has moved on. Shared by the benchmarks and by `examples/report`.
 
 mod floor;
+mod journaled;
 mod oncewheel;
 mod peers;
 mod stream;
 mod team;
 
+#[allow(unused_imports, reason = "not all who share this use all of it")]
+pub(crate) use journaled::{JOURNALED, Scratch};
+#[allow(unused_imports, reason = "as above")]
 pub(crate) use stream::{BATCH, Delivery, Stream, config};
 pub(crate) use team::{Buffers, Team};
 

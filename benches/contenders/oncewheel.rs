@@ -31,7 +31,11 @@ impl Unsync {
 
 impl UnsyncBatch {
     pub(super) fn new(live: usize) -> Self {
-        Self { cache: unsync_cache(live), verdicts: Vec::with_capacity(BATCH) }
+        Self::of(unsync_cache(live))
+    }
+
+    pub(super) fn of(cache: unsync::DedupCache) -> Self {
+        Self { cache, verdicts: Vec::with_capacity(BATCH) }
     }
 }
 
@@ -49,7 +53,11 @@ impl Sync {
 
 impl SyncBatch {
     pub(super) fn new(live: usize) -> Self {
-        Self { cache: sync_cache(live), verdicts: Vec::with_capacity(BATCH) }
+        Self::of(sync_cache(live))
+    }
+
+    pub(super) fn of(cache: sync::DedupCache) -> Self {
+        Self { cache, verdicts: Vec::with_capacity(BATCH) }
     }
 }
 

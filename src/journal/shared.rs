@@ -2,7 +2,7 @@
 
 use super::{JournalError, Keys, Ops, Writer};
 use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 pub(crate) struct Shared {
@@ -11,6 +11,10 @@ pub(crate) struct Shared {
     /// Locked before any shard where both are, never after one.
     writer: Mutex<Writer>,
     calls: AtomicU64,
+    /// What is asked of the writer without waiting for it.
+    is_stopped: AtomicBool,
+    bytes: AtomicU64,
+    failures: AtomicU64,
 }
 
 #[derive(Default)]
@@ -29,7 +33,15 @@ struct Group {
 
 impl Shared {
     pub(crate) fn new(writer: Writer) -> Self {
-        Self { queue: Mutex::default(), written: Condvar::new(), writer: Mutex::new(writer), calls: AtomicU64::new(0) }
+        Self {
+            bytes: AtomicU64::new(writer.bytes()),
+            queue: Mutex::default(),
+            written: Condvar::new(),
+            writer: Mutex::new(writer),
+            calls: AtomicU64::new(0),
+            is_stopped: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+        }
     }
 
     /// A number for a call whose keys are being recorded; never 0.
@@ -55,7 +67,7 @@ impl Shared {
             queue.is_writing = true;
             let group = std::mem::take(&mut queue.waiting);
             drop(queue);
-            let result = self.writer.lock().record(&group.ops, group.watermark);
+            let result = self.with_writer(|writer| writer.record(&group.ops, group.watermark));
             queue = self.queue.lock();
             queue.is_writing = false;
             let _ = group.outcome.set(result); // nobody else sets it
@@ -65,7 +77,7 @@ impl Shared {
 
     /// As [`Writer::check`].
     pub(crate) fn check(&self) -> Result<(), JournalError> {
-        self.writer.lock().check()
+        if self.is_stopped.load(Relaxed) { self.with_writer(|writer| writer.check()) } else { Ok(()) }
     }
 
     /// As [`Writer::maintain`], unless another thread is at it; if `is_due_only`, when it is time.
@@ -74,10 +86,32 @@ impl Shared {
             && (writer.is_due() || !is_due_only)
         {
             writer.maintain(keys, watermark, steps);
+            self.publish(&writer);
         }
     }
 
+    /// Counts a failure that its caller cannot be told.
+    pub(crate) fn note<T>(&self, result: &Result<T, JournalError>) {
+        if result.is_err() {
+            self.with_writer(|writer| writer.note(result));
+        }
+    }
+
+    /// Bytes that the segments take, and failures that nobody was told of.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.bytes.load(Relaxed), self.failures.load(Relaxed))
+    }
+
     pub(crate) fn with_writer<R>(&self, call: impl FnOnce(&mut Writer) -> R) -> R {
-        call(&mut self.writer.lock())
+        let mut writer = self.writer.lock();
+        let result = call(&mut writer);
+        self.publish(&writer);
+        result
+    }
+
+    fn publish(&self, writer: &Writer) {
+        self.is_stopped.store(writer.check().is_err(), Relaxed);
+        self.bytes.store(writer.bytes(), Relaxed);
+        self.failures.store(writer.failures(), Relaxed);
     }
 }

@@ -1,7 +1,7 @@
 //! A disk in memory that knows what a crash may leave of it, and that fails when told to.
 
 use super::storage::{Appender, Storage};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -166,11 +166,28 @@ struct State {
 
 /// A handle to the disk; whoever holds another sees the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Simulated(Arc<Mutex<State>>);
+pub(crate) struct Simulated(Arc<Mutex<State>>, Arc<Gate>);
+
+/// Where syncs wait, while it is shut.
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock();
+        state.1 += 1;
+        self.changed.notify_all();
+        self.changed.wait_while(&mut state, |(is_shut, _)| *is_shut);
+        state.1 -= 1;
+    }
+}
 
 impl Simulated {
     pub(crate) fn on(disk: Disk) -> Self {
-        Self(Arc::new(Mutex::new(State { disk, ..State::default() })))
+        Self(Arc::new(Mutex::new(State { disk, ..State::default() })), Arc::default())
     }
 
     pub(crate) fn watch(&self) {
@@ -194,6 +211,21 @@ impl Simulated {
     /// Fails the calls of these numbers.
     pub(crate) fn fail(&self, calls: std::ops::Range<usize>, fault: Fault) {
         self.0.lock().faults = Some((calls, fault));
+    }
+
+    /// From now on, syncs of files wait until `release`.
+    pub(crate) fn hold_syncs(&self) {
+        self.1.state.lock().0 = true;
+    }
+
+    /// Returns when a sync is waiting.
+    pub(crate) fn await_sync(&self) {
+        self.1.changed.wait_while(&mut self.1.state.lock(), |(_, waiting)| *waiting == 0);
+    }
+
+    pub(crate) fn release(&self) {
+        self.1.state.lock().0 = false;
+        self.1.changed.notify_all();
     }
 
     pub(crate) fn boxed(&self) -> Box<dyn Storage> {
@@ -312,6 +344,7 @@ impl Appender for Open {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.storage.1.pass();
         self.storage.call(|disk, fault| {
             let file = disk.files.get_mut(&self.number).ok_or(ErrorKind::NotFound)?;
             let pending = std::mem::take(&mut file.pending);

@@ -287,7 +287,7 @@ impl Inner {
         let mut ops = Ops::default();
         ops.forget(key);
         let recorded = self.record(journal, &mut ops);
-        journal.shared.with_writer(|writer| writer.note(&recorded));
+        journal.shared.note(&recorded);
         self.with_caught_up(hash, |shard| {
             shard.settle(call);
             recorded.is_ok() && shard.forget(hash, key)
@@ -298,7 +298,7 @@ impl Inner {
     pub(super) fn record_progress(&self) -> Result<(), JournalError> {
         let Some(journal) = &self.journal else { return Ok(()) };
         let recorded = self.record(journal, &mut Ops::default());
-        journal.shared.with_writer(|writer| writer.note(&recorded));
+        journal.shared.note(&recorded);
         journal.shared.maintain(self, self.published.watermark(), STEPS_PER_PROGRESS, false);
         recorded
     }

@@ -391,7 +391,7 @@ impl DedupCache {
         let mut stats = Stats::new(&self.progress);
         stats.add(&self.shard);
         if let Some(journal) = &self.journal {
-            stats.add_journal(&journal.writer);
+            (stats.journal_bytes, stats.journal_failures) = (journal.writer.bytes(), journal.writer.failures());
         }
         stats
     }

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod faults;
 mod format;
+mod threads;
 mod upkeep;
 
 use super::simulated::{Disk, Simulated};

@@ -1,0 +1,131 @@
+//! Threads that meet while the journal is being written.
+
+use super::*;
+use crate::journal::simulated::Fault;
+use std::io::ErrorKind;
+use std::thread;
+
+fn opened(storage: &Simulated) -> sync::DedupCache {
+    <sync::DedupCache as Subject>::open(storage, Durability::Power).unwrap()
+}
+
+fn time() -> Timestamp {
+    Timestamp::from_millis(10_000)
+}
+
+#[test]
+fn a_key_is_in_flight_until_it_is_recorded_and_then_a_duplicate() {
+    let storage = Simulated::default();
+    let cache = opened(&storage);
+    let _ = cache.insert("there", time()).unwrap();
+    storage.hold_syncs();
+    thread::scope(|scope| {
+        let insert = scope.spawn(|| cache.insert("a", time()));
+        storage.await_sync();
+        assert_eq!(cache.insert("a", time()), Ok(Verdict::InFlight));
+        assert!(matches!(cache.claim("a", time()), Ok(Claimed::InFlight)));
+        assert!(!cache.forget("a"), "not committed yet");
+        assert_eq!(cache.insert("there", time()), Ok(Verdict::Duplicate), "what is recorded waits for nothing");
+        storage.release();
+        assert_eq!(insert.join().unwrap(), Ok(Verdict::Fresh));
+    });
+    assert_eq!(cache.insert("a", time()), Ok(Verdict::Duplicate));
+    cache.validate();
+}
+
+#[test]
+fn a_key_that_could_not_be_recorded_was_never_a_duplicate() {
+    let storage = Simulated::default();
+    let cache = opened(&storage);
+    let _ = cache.insert("there", time()).unwrap();
+    storage.hold_syncs();
+    thread::scope(|scope| {
+        let insert = scope.spawn(|| cache.insert("a", time()));
+        storage.await_sync();
+        assert_eq!(cache.insert("a", time()), Ok(Verdict::InFlight));
+        storage.fail(storage.calls()..usize::MAX, Fault::Error(ErrorKind::Other));
+        storage.release();
+        assert!(matches!(insert.join().unwrap(), Err(Error::Journal(_))));
+    });
+    assert!(matches!(cache.insert("a", time()), Err(Error::Journal(_))), "neither duplicate nor recorded");
+    assert_eq!((cache.len(), cache.stats().fresh), (1, 1));
+    cache.validate();
+}
+
+#[test]
+fn a_key_that_is_being_forgotten_is_in_flight_until_it_is() {
+    let storage = Simulated::default();
+    let cache = opened(&storage);
+    let _ = cache.insert("a", time()).unwrap();
+    storage.hold_syncs();
+    thread::scope(|scope| {
+        let forget = scope.spawn(|| cache.forget("a"));
+        storage.await_sync();
+        assert_eq!(cache.insert("a", time()), Ok(Verdict::InFlight));
+        assert!(!cache.forget("a"), "somebody is at it");
+        storage.release();
+        assert!(forget.join().unwrap());
+    });
+    assert_eq!(cache.insert("a", time()), Ok(Verdict::Fresh));
+}
+
+#[test]
+fn commits_that_wait_share_one_sync() {
+    let storage = Simulated::default();
+    let cache = opened(&storage);
+    storage.hold_syncs();
+    let started = std::sync::Barrier::new(21);
+    let before = thread::scope(|scope| {
+        let mut commits = vec![scope.spawn(|| cache.insert("first", time()))];
+        storage.await_sync();
+        let before = storage.calls();
+        for number in 0..20 {
+            let (cache, started) = (&cache, &started);
+            commits.push(scope.spawn(move || {
+                let Claimed::Fresh(claim) = cache.claim(format!("{number}"), time())? else { panic!("new") };
+                started.wait();
+                claim.commit().map(|()| Verdict::Fresh)
+            }));
+        }
+        started.wait();
+        // Those that have come by the time that the first sync is through are written together; how many, chance
+        // decides, but with the gate shut most have.
+        while cache.stats().claims_open > 0 {
+            thread::yield_now();
+        }
+        storage.release();
+        commits.into_iter().for_each(|commit| assert_eq!(commit.join().unwrap(), Ok(Verdict::Fresh)));
+        before
+    });
+    // The first sync and its directory's; then an append and a sync for each group.
+    let groups = (storage.calls() - before - 2) / 2;
+    assert!((1..10).contains(&groups), "{groups} groups of 20 commits");
+    drop(cache);
+    assert_eq!(opened(&storage).len(), 21);
+}
+
+#[test]
+fn a_batch_meets_its_own_keys_as_duplicates_and_anothers_as_in_flight() {
+    let storage = Simulated::default();
+    let cache = opened(&storage);
+    let entry = |key: &str| (cache.fingerprint(key.as_bytes()), time());
+    storage.hold_syncs();
+    thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let mut verdicts = Vec::new();
+            cache.insert_batch(&[entry("a"), entry("a")], &mut verdicts).map(|()| verdicts)
+        });
+        storage.await_sync();
+        let ours = scope.spawn(|| {
+            let mut verdicts = Vec::new();
+            cache.insert_batch(&[entry("a"), entry("b"), entry("b")], &mut verdicts).map(|()| verdicts)
+        });
+        while cache.len() < 2 {
+            thread::yield_now(); // until it waits to be written
+        }
+        storage.release();
+        assert_eq!(other.join().unwrap(), Ok(vec![Verdict::Fresh, Verdict::Duplicate]));
+        assert_eq!(ours.join().unwrap(), Ok(vec![Verdict::InFlight, Verdict::Fresh, Verdict::Duplicate]));
+    });
+    cache.validate();
+}
