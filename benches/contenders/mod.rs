@@ -2,6 +2,7 @@
 //! keys when the queue has moved on. Shared by the benchmarks and by `examples/report`.
 
 mod floor;
+#[allow(dead_code, reason = "not all who share this use all of it")]
 mod journaled;
 mod oncewheel;
 mod peers;
