@@ -148,6 +148,10 @@ pub use stats::{DuplicateAges, Stats};
 pub use time::Timestamp;
 pub use watermark::{Horizon, MinMsgTime};
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use journal::fuzzing;
+
 /// The README's program is compiled and run with the other examples.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

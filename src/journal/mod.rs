@@ -21,7 +21,9 @@ pub(crate) use storage::{Directory, Storage};
 pub(crate) use upkeep::{Keys, STEPS_PER_PROGRESS};
 pub(crate) use writer::{Ops, Writer};
 
-#[cfg(test)]
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(any(test, fuzzing))]
 mod simulated;
 #[cfg(test)]
 mod tests;

@@ -200,7 +200,7 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-fn checksum(salt: u64, bytes: &[u8]) -> u32 {
+pub(crate) fn checksum(salt: u64, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), bytes)
 }
 

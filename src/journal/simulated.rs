@@ -1,4 +1,5 @@
 //! A disk in memory that knows what a crash may leave of it, and that fails when told to.
+#![cfg_attr(fuzzing, allow(dead_code))] // the fuzzer only damages files
 
 use super::storage::{Appender, Storage};
 use parking_lot::{Condvar, Mutex};

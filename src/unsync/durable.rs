@@ -196,7 +196,7 @@ impl DedupCache {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl DedupCache {
     pub(crate) fn holds(&self, key: Fingerprint) -> bool {
         Keys::held(&self.shard, key) == Held::Yes
