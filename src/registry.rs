@@ -41,11 +41,38 @@ impl Registry {
     ///
     /// As [`DedupCache::new`]; the queue then has no cache.
     pub fn get_or_create(&self, queue: &str, config: Config) -> Result<DedupCache, Error> {
+        self.get_or_create_with(queue, || DedupCache::new(config))
+    }
+
+    /// As [`get_or_create`](Self::get_or_create), for a cache that is made in another way: opened with a journal, say, for
+    /// which each queue needs a directory of its own. While it is made, look-ups of some other queues wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of `make`; the queue then has no cache.
+    ///
+    /// ```
+    /// # use oncewheel::{Config, Durability, Horizon, Registry, sync::DedupCache};
+    /// # let dir = std::env::temp_dir().join(format!("oncewheel-doc-registry-{}", std::process::id()));
+    /// # let config = Config::new(Horizon::new(std::time::Duration::from_secs(60), std::time::Duration::from_secs(5)));
+    /// let registry = Registry::new();
+    /// let mails = registry.get_or_create_with("mails", || {
+    ///     DedupCache::open(dir.join("mails"), config, Durability::Process)
+    /// })?;
+    /// # drop((mails, registry));
+    /// # std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), oncewheel::Error>(())
+    /// ```
+    pub fn get_or_create_with(
+        &self,
+        queue: &str,
+        make: impl FnOnce() -> Result<DedupCache, Error>,
+    ) -> Result<DedupCache, Error> {
         if let Some(cache) = self.get(queue) {
             return Ok(cache);
         }
         // The entry locks out others, so that two threads that meet a new queue get the same cache.
-        let cache = self.caches.entry(queue.to_owned()).or_try_insert_with(|| DedupCache::new(config))?;
+        let cache = self.caches.entry(queue.to_owned()).or_try_insert_with(make)?;
         Ok(cache.clone())
     }
 

@@ -28,7 +28,7 @@ impl Claim {
     /// # Errors
     ///
     /// [`Error::ClaimLost`] if the claim outlived `max_processing_time` and was taken over, or swept because no copy can
-    /// come any more: do not acknowledge.
+    /// come any more: do not acknowledge. With a journal, [`Error::Journal`]: the claim is given up, do not acknowledge.
     ///
     /// ```
     /// # use oncewheel::{Claimed, Config, Error, Horizon, sync::DedupCache};

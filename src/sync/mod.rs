@@ -64,7 +64,8 @@ impl DedupCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`], and [`Error::NoTime`] for an unknown time under a manual clock that was not advanced yet.
+    /// [`Error::Full`], and [`Error::NoTime`] for an unknown time under a manual clock that was not advanced yet. With a
+    /// journal, [`Error::Journal`].
     ///
     /// ```
     /// # use oncewheel::{Config, Horizon, Timestamp, Verdict, sync::DedupCache};
@@ -91,7 +92,8 @@ impl DedupCache {
     /// # Errors
     ///
     /// [`Error::Full`] at the first entry that finds no room: `verdicts` then holds the answers of those before it, which
-    /// stand; the rest were not touched.
+    /// stand; the rest were not touched. With a journal, [`Error::Journal`] in the same way, after a multiple of 65,536 of
+    /// them: so many are written at once.
     ///
     /// ```
     /// # use oncewheel::{Config, Horizon, Timestamp, Verdict, sync::DedupCache};
@@ -116,7 +118,8 @@ impl DedupCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`], and [`Error::NoTime`] for an unknown time under a manual clock that was not advanced yet.
+    /// [`Error::Full`], and [`Error::NoTime`] for an unknown time under a manual clock that was not advanced yet. With a
+    /// journal, [`Error::Journal`].
     ///
     /// ```
     /// # use oncewheel::{Claimed, Config, Horizon, sync::DedupCache};
@@ -206,7 +209,8 @@ impl DedupCache {
     ///
     /// # Errors
     ///
-    /// [`Error::WatermarkAhead`]: refused, nothing changed but `Stats::refused_times`.
+    /// [`Error::WatermarkAhead`]: refused, nothing changed but `Stats::refused_times`. With a journal, [`Error::Journal`]: the
+    /// watermark has moved, and may lie lower after a restart, by which nothing is lost.
     ///
     /// ```
     /// # use oncewheel::{Clock, Config, Horizon, MinMsgTime, Timestamp, sync::DedupCache};
@@ -250,7 +254,8 @@ impl DedupCache {
     }
 
     /// Removes a committed key on purpose, so that its message can be processed again (a replay from a dead-letter queue);
-    /// `false` if it is not held. A claim is not touched.
+    /// `false` if it is not held. A claim is not touched. With a journal, `false` also if that could not be recorded, and the
+    /// key stays: `Stats::journal_failures` counts it.
     ///
     /// ```
     /// # use oncewheel::{Config, Horizon, Verdict, sync::DedupCache};

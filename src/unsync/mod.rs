@@ -1,13 +1,15 @@
 //! The cache of one consumer: `&mut self`, no lock, no atomic.
 
+mod claim;
 mod durable;
 
-use crate::answer::Outcome;
+pub use claim::Claim;
+
 use crate::config::Checked;
 use crate::engine::{IndexHash, IndexHasher, Settings, Shard};
 use crate::fingerprint::{Key, Secret};
 use crate::watermark::Progress;
-use crate::{Claimed, Config, Error, Fingerprint, MinMsgTime, Stats, Timestamp, Verdict, WhenFull};
+use crate::{Config, Error, Fingerprint, MinMsgTime, Stats, Timestamp, Verdict, WhenFull};
 
 /// Calls between two readings of the system clock.
 const CALLS_PER_CLOCK_READING: u32 = 64;
@@ -48,20 +50,6 @@ pub struct DedupCache {
     journal: Option<Box<durable::Journal>>,
 }
 
-/// The right to process one message: what [`DedupCache::claim`] hands out, to be returned by
-/// [`commit`](DedupCache::commit) or [`abort`](DedupCache::abort).
-///
-/// A plain token: dropping it tells the cache nothing, and the key stays `InFlight` until `max_processing_time` is over,
-/// or for good if there is none. See [`DedupCache::claim`] for an example. [`process_once`](DedupCache::process_once) cannot forget one;
-/// [`sync::Claim`](crate::sync::Claim) gives itself up when dropped.
-#[derive(Debug)]
-#[must_use = "a claim that is neither committed nor aborted keeps its key InFlight"]
-pub struct Claim {
-    hash: IndexHash,
-    key: Fingerprint,
-    generation: u64,
-}
-
 impl DedupCache {
     /// An empty cache. Memory is taken as keys come.
     ///
@@ -96,7 +84,8 @@ impl DedupCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`], and [`Error::NoTime`] for an unknown time under a manual clock that was not advanced yet.
+    /// [`Error::Full`], and [`Error::NoTime`] for an unknown time under a manual clock that was not advanced yet. With a
+    /// journal, [`Error::Journal`].
     ///
     /// ```
     /// # use oncewheel::{Config, Horizon, Timestamp, Verdict, unsync::DedupCache};
@@ -125,7 +114,7 @@ impl DedupCache {
     /// # Errors
     ///
     /// [`Error::Full`] at the first entry that finds no room: `verdicts` then holds the answers of those before it, which
-    /// stand; the rest were not touched.
+    /// stand; the rest were not touched. With a journal, [`Error::Journal`]: nothing was recorded.
     ///
     /// ```
     /// # use oncewheel::{Config, Horizon, Timestamp, Verdict, unsync::DedupCache};
@@ -164,109 +153,6 @@ impl DedupCache {
         clamped
     }
 
-    /// Claims a message for processing. On `Fresh`: effect, then [`commit`](Self::commit), then acknowledge. If the
-    /// effect fails, [`abort`](Self::abort), and a redelivery will be `Fresh` again.
-    ///
-    /// `msg_time` as in [`insert`](Self::insert).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Full`], and [`Error::NoTime`] for an unknown time under a manual clock that was not advanced yet.
-    ///
-    /// ```
-    /// # use oncewheel::{Claimed, Config, Horizon, Timestamp, unsync::DedupCache};
-    /// # let horizon = Horizon::new(std::time::Duration::from_secs(60), std::time::Duration::from_secs(5));
-    /// let mut cache = DedupCache::new(Config::new(horizon))?;
-    /// let Claimed::Fresh(claim) = cache.claim("order-1", None)? else { panic!("never seen") };
-    /// assert!(matches!(cache.claim("order-1", None)?, Claimed::InFlight));
-    /// cache.abort(claim); // the effect failed
-    /// assert!(matches!(cache.claim("order-1", None)?, Claimed::Fresh(_)));
-    /// # Ok::<(), oncewheel::Error>(())
-    /// ```
-    pub fn claim(&mut self, key: impl Key, msg_time: impl Into<Option<Timestamp>>) -> Result<Claimed<Claim>, Error> {
-        let (hash, key, time) = self.enter(key, msg_time)?;
-        let claimed = self.shard.claim(hash, key, time, self.progress.now())?;
-        if let (Claimed::Fresh(generation), Some(journal)) = (&claimed, &self.journal)
-            && let Err(error) = journal.writer.check()
-        {
-            // What could not be committed must not be begun.
-            self.shard.abort(hash, key, *generation);
-            return Err(error.into());
-        }
-        Ok(claimed.map(|generation| Claim { hash, key, generation }))
-    }
-
-    /// Records the key of a claim: from now on its copies are `Duplicate`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ClaimLost`] if the claim outlived `max_processing_time` and was taken over, or swept because no copy can
-    /// come any more: do not acknowledge. Also for a claim of another cache.
-    ///
-    /// ```
-    /// # use oncewheel::{Claimed, Config, Horizon, Verdict, unsync::DedupCache};
-    /// # let horizon = Horizon::new(std::time::Duration::from_secs(60), std::time::Duration::from_secs(5));
-    /// let mut cache = DedupCache::new(Config::new(horizon))?;
-    /// let Claimed::Fresh(claim) = cache.claim("order-1", None)? else { panic!("never seen") };
-    /// cache.commit(claim)?;
-    /// assert_eq!(cache.insert("order-1", None)?, Verdict::Duplicate);
-    /// # Ok::<(), oncewheel::Error>(())
-    /// ```
-    pub fn commit(&mut self, claim: Claim) -> Result<(), Error> {
-        let Claim { hash, key, generation } = claim;
-        let time = self.shard.commit(hash, key, generation).ok_or(Error::ClaimLost)?;
-        if self.journal.is_some() {
-            self.record_commit(hash, key, time)?;
-        }
-        Ok(())
-    }
-
-    /// Gives a claim up: a redelivery will be `Fresh`. Does nothing if the claim was lost already. See
-    /// [`claim`](Self::claim) for an example.
-    pub fn abort(&mut self, claim: Claim) {
-        self.shard.abort(claim.hash, claim.key, claim.generation);
-    }
-
-    /// Claims, runs `handler` if the delivery is fresh, and commits; or gives the claim up if the handler returns `Err`
-    /// or panics ([`Outcome`]). `Fresh` holds what the handler returned. Acknowledge on `Fresh(Ok(_))`, `Fresh(())` and `Duplicate`.
-    ///
-    /// # Errors
-    ///
-    /// As [`claim`](Self::claim). The claim cannot be lost meanwhile, since nobody else can reach the cache.
-    ///
-    /// ```
-    /// # use oncewheel::{Claimed, Config, Horizon, Timestamp, unsync::DedupCache};
-    /// # let horizon = Horizon::new(std::time::Duration::from_secs(60), std::time::Duration::from_secs(5));
-    /// let mut cache = DedupCache::new(Config::new(horizon))?;
-    /// let failed = cache.process_once("order-1", Timestamp::now(), || Err::<(), _>("database down"))?;
-    /// assert_eq!(failed, Claimed::Fresh(Err("database down")));
-    /// let done = cache.process_once("order-1", Timestamp::now(), || Ok::<_, ()>(17))?;
-    /// assert_eq!(done, Claimed::Fresh(Ok(17)));
-    /// assert_eq!(cache.process_once("order-1", Timestamp::now(), || ())?, Claimed::Duplicate);
-    /// # Ok::<(), oncewheel::Error>(())
-    /// ```
-    pub fn process_once<R: Outcome>(
-        &mut self,
-        key: impl Key,
-        msg_time: impl Into<Option<Timestamp>>,
-        handler: impl FnOnce() -> R,
-    ) -> Result<Claimed<R>, Error> {
-        let claim = match self.claim(key, msg_time)? {
-            Claimed::Fresh(claim) => claim,
-            Claimed::Duplicate => return Ok(Claimed::Duplicate),
-            Claimed::InFlight => return Ok(Claimed::InFlight),
-            Claimed::TooOld => return Ok(Claimed::TooOld),
-        };
-        let mut open = OpenClaim { cache: self, claim: Some(claim) };
-        let result = handler();
-        if result.is_done()
-            && let Some(claim) = open.claim.take()
-        {
-            open.cache.commit(claim)?;
-        }
-        Ok(Claimed::Fresh(result))
-    }
-
     /// The fingerprint of a key under this cache's secret, for [`insert_batch`](Self::insert_batch) or to hash on another
     /// thread. Takes some 10 to 20 ns for short keys.
     ///
@@ -290,7 +176,8 @@ impl DedupCache {
     ///
     /// # Errors
     ///
-    /// [`Error::WatermarkAhead`]: refused, nothing changed but `Stats::refused_times`.
+    /// [`Error::WatermarkAhead`]: refused, nothing changed but `Stats::refused_times`. With a journal, [`Error::Journal`]: the
+    /// watermark has moved, and may lie lower after a restart, by which nothing is lost.
     ///
     /// ```
     /// # use oncewheel::{Clock, Config, Horizon, MinMsgTime, Timestamp, unsync::DedupCache};
@@ -335,7 +222,8 @@ impl DedupCache {
     }
 
     /// Removes a committed key on purpose, so that its message can be processed again (a replay from a dead-letter queue);
-    /// `false` if it is not held. A claim is not touched.
+    /// `false` if it is not held. A claim is not touched. With a journal, `false` also if that could not be recorded, and the
+    /// key stays: `Stats::journal_failures` counts it.
     ///
     /// ```
     /// # use oncewheel::{Config, Horizon, Verdict, unsync::DedupCache};
@@ -434,20 +322,6 @@ impl DedupCache {
     #[inline(always)]
     fn catch_up(&mut self) {
         self.shard.advance(self.progress.watermark());
-    }
-}
-
-/// Gives its claim up unless it was taken out.
-struct OpenClaim<'a> {
-    cache: &'a mut DedupCache,
-    claim: Option<Claim>,
-}
-
-impl Drop for OpenClaim<'_> {
-    fn drop(&mut self) {
-        if let Some(claim) = self.claim.take() {
-            self.cache.abort(claim);
-        }
     }
 }
 
