@@ -91,8 +91,8 @@ impl Run<'_> {
             self.settle()?;
         }
         let mut claimed = self.judge.judge(&delivery, now);
-        if self.judge.unrecorded() > 0 && matches!(claimed, Ok(Claimed::InFlight) | Err(Error::Full)) {
-            // A line of the open group has the key, or keeps its room until it is recorded.
+        if let Ok(Claimed::InFlight) = claimed {
+            // A line of the open group has the key.
             self.settle()?;
             claimed = self.judge.ask_again(&delivery);
         }

@@ -138,6 +138,30 @@ fn lines_are_recorded_before_more_input_is_waited_for() {
     assert_eq!(again.succeeds().text(), "");
 }
 
+/// A watermark outlives the run that it came in: were it recorded before the line that it passes, the next run would take
+/// that line for too old, and nobody would ever write it.
+#[test]
+fn the_watermark_does_not_pass_a_line_that_is_not_recorded() {
+    let passes = [
+        ("\"min_msg_time\":1001", &["--max-retention", "none"][..]),
+        ("\"min_msg_time\":1011", &["--max-out-of-orderness", "10ms"]),
+        ("\"delivered_at\":2001", &["--max-retention", "1s"]),
+        ("\"delivered_at\":2011", &["--max-retention", "1s", "--max-out-of-orderness", "10ms"]),
+    ];
+    for (time, limits) in passes {
+        let folder = Folder::new();
+        let input = format!("{{\"key\":\"a\",\"msg_time\":1000}}\n{{\"key\":\"b\",\"msg_time\":3000,{time}}}\n");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let journal = folder.path("journal");
+        let args = [&["dedup", "--journal", &journal], limits].concat();
+        finish(command(&args).stdout(writer).spawn().unwrap(), input.as_bytes()).succeeds();
+        assert_eq!(keys(journaled(&folder, limits, &input).succeeds().text()), ["a", "b"], "{time}");
+        let again = journaled(&folder, &[limits, &["--summary", "-"]].concat(), &input);
+        assert_eq!(again.json()["watermark_ms"], 1001, "{time} has passed the first line");
+    }
+}
+
 #[test]
 fn what_standard_output_does_not_take_is_not_recorded() {
     let folder = Folder::new();
@@ -154,6 +178,27 @@ fn what_standard_output_does_not_take_is_not_recorded() {
     drop(reader);
     assert_eq!(run_to(writer.into()).status, 0, "whoever read it has seen enough");
     assert_eq!(keys(journaled(&folder, &[], &deliveries(10)).succeeds().text()).len(), 10);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_the_journal_does_not_take_is_said_and_comes_again() {
+    let folder = Folder::new();
+    let (journal, input) = (folder.path("journal"), deliveries(1000));
+    // No file may grow beyond 16 blocks: the journal's segment breaks off in the midst of a write.
+    let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\" dedup --journal \"$1\" --commit-every 100";
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", script, env!("CARGO_BIN_EXE_oncewheel"), &journal]);
+    let limited = limited.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let first = finish(limited, input.as_bytes());
+    first.fails(74, "nothing was recorded: mend the cause and try again. ");
+    let lines: usize = first.stderr.split(". ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    first.fails(74, " lines were written and not recorded: a run that is started again may write them again");
+    let second = journaled(&folder, &[], &input);
+    let (first, second) = (keys(first.text()), keys(second.succeeds().text()));
+    assert!((1..=100).contains(&lines) && !first.is_empty() && second.len() < 1000, "{lines}");
+    assert_eq!(first.len() + second.len(), 1000 + lines);
+    assert_eq!(first.iter().chain(&second).collect::<HashSet<_>>().len(), 1000);
 }
 
 #[test]
