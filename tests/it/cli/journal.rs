@@ -128,7 +128,9 @@ fn lines_are_recorded_before_more_input_is_waited_for() {
     stdin.write_all(deliveries(10).as_bytes()).unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
-    (0..10).for_each(|_| drop(stdout.read_line(&mut line).unwrap()));
+    for _ in 0..10 {
+        stdout.read_line(&mut line).unwrap();
+    }
     // Written and not yet recorded for a moment; recorded as soon as the next input is answered.
     stdin.write_all(delivery("next", 2000).as_bytes()).unwrap();
     stdout.read_line(&mut line).unwrap();
@@ -242,7 +244,7 @@ fn a_journal_that_cannot_be_opened_is_refused_before_anything_is_read() {
     let folder = Folder::new();
     let file = folder.write("file", "");
     for path in [file.clone(), folder.path("file/journal")] {
-        let ran = dedup(&["--journal", &path], &deliveries(1));
+        let ran = dedup(&["--journal", &path], deliveries(1));
         ran.fails(74, &format!("oncewheel: {}", folder.path("file")));
         assert_eq!((ran.text(), ran.stderr.lines().count()), ("", 1), "{}", ran.stderr);
     }
