@@ -6,10 +6,15 @@ use oncewheel::{Claimed, MinMsgTime, Timestamp, Verdict, sync, unsync};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 use std::{env, process, thread};
 
 /// Steps between two moves of the watermark.
 const STEPS_PER_WATERMARK: u64 = 16;
+
+/// A worker that is alone pauses now and then, so that it is killed with nothing written after the watermark.
+const STEPS_PER_PAUSE: u64 = 8 * STEPS_PER_WATERMARK;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// How a parent tells its child what to do.
 pub(super) const ORDERS: &str = "ONCEWHEEL_KILLS_CHILD";
@@ -106,6 +111,9 @@ impl<'a, C: Durable> Worker<'a, C> {
             tell(&line);
             if moves_watermark {
                 move_watermark(&mut self.cache, self.shared, &mut watermark);
+                if number % STEPS_PER_PAUSE == 0 {
+                    thread::sleep(PAUSE);
+                }
             }
         }
     }
