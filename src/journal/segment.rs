@@ -36,10 +36,16 @@ pub(crate) fn name(number: u64) -> String {
     format!("{number:016}{SUFFIX}")
 }
 
-/// The number of the segment that a file of this name is, or was part of.
+/// The number of the segment that a file of this name is, or the greater of the two of an end that was set aside: the next
+/// end must not get the name of one whose setting aside was cut short.
 pub(crate) fn number(name: &str) -> Option<u64> {
     let (number, rest) = name.split_once(SUFFIX)?;
-    (rest.is_empty() || rest.ends_with(".damaged")).then(|| number.parse().ok()).flatten()
+    let number = number.parse().ok()?;
+    if rest.is_empty() {
+        return Some(number);
+    }
+    let aside = rest.strip_suffix(".damaged")?.trim_start_matches('.');
+    Some(aside.parse().map_or(number, |aside: u64| aside.max(number)))
 }
 
 pub(crate) fn is_segment(file: &str) -> bool {

@@ -7,6 +7,7 @@
 
 mod child;
 mod parent;
+mod recovery;
 mod script;
 
 use crate::fronts::Front;
