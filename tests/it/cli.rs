@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod inputs;
+mod journal;
 mod outputs;
 mod summary;
 mod trace;

@@ -6,6 +6,7 @@ mod claims;
 #[cfg(feature = "cli")]
 mod cli;
 mod fronts;
+mod kills;
 mod model;
 #[cfg(feature = "registry")]
 mod registry;

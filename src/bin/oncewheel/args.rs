@@ -3,7 +3,7 @@
 use crate::durations;
 use crate::failure::Failure;
 use crate::fields::Path as FieldPath;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use oncewheel::{Config, Horizon};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -30,9 +30,15 @@ Times are Unix milliseconds (an integer, or a string of digits) or RFC 3339 text
 absence mean: unknown.
 If the first delivery has none of the three time fields, the wall clock is used.
 
-Exit status: 0 done; 64 wrong usage; 65 a bad line; 66 an input is missing; 73 an output cannot
-be made; 74 reading or writing failed; 75 the cache is full. What was judged before is always
-written out.";
+With --journal, lines are written, then recorded: a run that was cut short and is started again on
+the same input writes what is missing, to be appended (>>) to what it has written. Twice come only
+lines that were written and not yet recorded when it was killed, at most --commit-every of them; a
+line that was cut in half is one of these. What was not written out is never recorded.
+
+Exit status: 0 done; 64 wrong usage; 65 a bad line; 66 an input is missing, or a journal cannot be
+used as it is; 73 an output cannot be made; 74 reading or writing failed, the journal's too; 75 the
+cache is full, or the journal is in use: try again later. What was judged before is always written
+out.";
 
 /// Write each delivery once: read newline-delimited JSON, leave out what was delivered before
 #[derive(Args, Debug)]
@@ -60,6 +66,9 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     pub(crate) limits: Limits,
+
+    #[command(flatten)]
+    pub(crate) journal: JournalOptions,
 
     /// Where duplicates go; otherwise they are only counted
     #[arg(long, value_name = "FILE", value_parser = output, help_heading = "Outputs")]
@@ -114,6 +123,33 @@ pub(crate) struct Limits {
     pub(crate) max_keys: usize,
 }
 
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Restarts")]
+pub(crate) struct JournalOptions {
+    /// Keep the keys in this directory too, so that a run that ended, however it ended, can be started again
+    #[arg(id = "journal", long = "journal", value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// What a recorded key outlasts: a crash of the process, or loss of power as well
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "process", requires = "journal")]
+    pub(crate) durability: Outlasts,
+
+    /// Lines that are recorded together, at most: as many may come twice after a crash
+    #[arg(long, value_name = "COUNT", default_value = "1000", requires = "journal")]
+    #[arg(value_parser = value_parser!(u32).range(1..), allow_hyphen_values = true)]
+    pub(crate) commit_every: u32,
+
+    /// Refuse a journal that is damaged, which a crash may leave behind too; otherwise what is whole is taken
+    #[arg(long, requires = "journal")]
+    pub(crate) strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Outlasts {
+    Process,
+    Power,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retention(pub(crate) Option<Duration>);
 
@@ -161,7 +197,7 @@ fn in_one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let said: Vec<_> = said.filter(|line| !line.is_empty() && !line.starts_with("For more information")).collect();
-    let said = said.join("; ");
+    let said = said.join("; ").replace(":; ", ": ");
     format!("{}; see oncewheel dedup --help", said.strip_prefix("error: ").unwrap_or(&said))
 }
 

@@ -1,5 +1,6 @@
 //! Why a run ended early: what is said, and with which exit status.
 
+use oncewheel::{JournalError, Problem};
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
@@ -28,6 +29,12 @@ pub(crate) enum Failure {
     Write { file: String, error: io::Error },
     /// The cache refused a delivery, for now: it is full.
     Refused { place: Place, what: String },
+    /// A journal that cannot be opened.
+    Journal(JournalError),
+    /// A journal that holds more keys than the cache may.
+    JournalTooLarge { keys_max: usize },
+    /// Lines were written that the journal did not take.
+    NotRecorded { what: String, lines: usize },
     /// Whoever read standard output has seen enough (`head`). Not a failure to the outside.
     OutputClosed,
 }
@@ -39,8 +46,13 @@ impl Failure {
             Self::BadLine { .. } => 65,
             Self::NoInput { .. } => 66,
             Self::Create { .. } => 73,
-            Self::Read { .. } | Self::Write { .. } => 74,
-            Self::Refused { .. } => 75,
+            Self::Read { .. } | Self::Write { .. } | Self::NotRecorded { .. } => 74,
+            Self::Refused { .. } | Self::JournalTooLarge { .. } => 75,
+            Self::Journal(error) => match error.problem() {
+                Problem::Locked => 75,
+                Problem::Io(_) | Problem::Stopped => 74,
+                _ => 66,
+            },
             Self::OutputClosed => 0,
         })
     }
@@ -66,7 +78,38 @@ impl fmt::Display for Failure {
             Self::Create { file, error } => write!(f, "oncewheel: cannot create {file}: {error}"),
             Self::Write { file, error } => write!(f, "oncewheel: cannot write to {file}: {error}"),
             Self::Refused { place, what } => write!(f, "{place}: {what}"),
+            Self::Journal(error) => write!(f, "oncewheel: {}", in_terms_of_options(error)),
+            Self::JournalTooLarge { keys_max } => {
+                write!(
+                    f,
+                    "oncewheel: the journal holds more than {keys_max} keys: raise --max-keys to what it was before"
+                )
+            }
+            Self::NotRecorded { what, lines } => {
+                write!(
+                    f,
+                    "oncewheel: {what}. {lines} lines were written and not recorded: a run that is started again may write \
+                     them again"
+                )
+            }
             Self::OutputClosed => f.write_str("oncewheel: standard output was closed"),
         }
+    }
+}
+
+/// The library speaks of its own settings where it says what to do.
+fn in_terms_of_options(error: &JournalError) -> String {
+    let (path, text) = (error.path().display(), error.to_string());
+    match error.problem() {
+        Problem::Damaged => {
+            let (what, _) = text.split_once("; ").unwrap_or((&text, ""));
+            format!("{what}; nothing was changed: leave --strict out to take what is whole")
+        }
+        Problem::OtherSecret => format!("{path} belongs to another journal: it was written under another secret"),
+        Problem::NoSecret => format!(
+            "{path} is missing or damaged, and without the secret the journal cannot be read: put it back, or empty the \
+             directory to begin anew"
+        ),
+        _ => text,
     }
 }

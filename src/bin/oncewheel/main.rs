@@ -12,6 +12,7 @@ mod lines;
 mod delivery;
 mod fields;
 
+mod journal;
 mod judge;
 
 mod outputs;

@@ -4,7 +4,7 @@ use crate::args::Options;
 use crate::failure::Failure;
 use crate::input;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 const BUFFER_BYTES: usize = 1 << 18;
@@ -31,24 +31,24 @@ impl Outputs {
         refuse_clashes(options)?;
         let create = |path: &Option<PathBuf>| path.as_deref().map(Output::create).transpose();
         Ok(Self {
-            fresh: Output::stdout(),
+            fresh: Output::stdout(options.journal.dir.is_some() && stdout_ends_open()),
             duplicates: create(&options.duplicates)?,
             too_old: create(&options.too_old)?,
             rejects: create(&options.rejects)?,
         })
     }
 
-    /// Hands on all that was written so far. Each output gets its share whatever becomes of the others.
-    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+    /// Hands on what was written to the other outputs. Each gets its share whatever becomes of the others.
+    pub(crate) fn flush_files(&mut self) -> Result<(), Failure> {
         let files = [&mut self.duplicates, &mut self.too_old, &mut self.rejects];
-        let files = files.into_iter().flatten().map(Output::flush).fold(Ok(()), Result::and);
-        self.fresh.flush().and(files)
+        files.into_iter().flatten().map(Output::flush).fold(Ok(()), Result::and)
     }
 }
 
 impl Output {
-    fn stdout() -> Self {
-        Self::new("standard output".to_owned(), true, Box::new(io::stdout().lock()))
+    fn stdout(ends_open: bool) -> Self {
+        let stdout = Self::new("standard output".to_owned(), true, Box::new(io::stdout().lock()));
+        Self { ends_open, ..stdout }
     }
 
     fn create(path: &Path) -> Result<Self, Failure> {
@@ -69,7 +69,8 @@ impl Output {
         self.writer.write_all(line).map_err(|error| self.failure(error))
     }
 
-    fn flush(&mut self) -> Result<(), Failure> {
+    /// Hands on all that was written so far.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.writer.flush().map_err(|error| self.failure(error))
     }
 
@@ -84,6 +85,20 @@ impl Output {
 
 pub(crate) fn create_file(path: &Path) -> Result<File, Failure> {
     File::create(path).map_err(|error| Failure::Create { file: path.display().to_string(), error })
+}
+
+/// Whether standard output is appended to a file that ends in half a line, as a run that was killed may leave it behind:
+/// the next line, glued to that, would be lost. Elsewhere than on Linux, opening it again would share its position.
+fn stdout_ends_open() -> bool {
+    const STDOUT: &str = "/proc/self/fd/1";
+    let last_byte = || -> io::Result<u8> {
+        let mut file = File::open(STDOUT)?;
+        file.seek(SeekFrom::End(-1))?;
+        let mut byte = [0];
+        file.read_exact(&mut byte).map(|()| byte[0])
+    };
+    let is_file = fs::metadata(STDOUT).is_ok_and(|stdout| stdout.is_file());
+    cfg!(target_os = "linux") && is_file && last_byte().is_ok_and(|byte| byte != b'\n')
 }
 
 fn refuse_clashes(options: &Options) -> Result<(), Failure> {

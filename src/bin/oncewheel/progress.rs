@@ -2,6 +2,7 @@
 
 use crate::input::BytesRead;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use oncewheel::OpenProgress;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,7 @@ impl Progress {
     /// Shown where standard error is a terminal, unless the deliveries go there too. Without `bytes_in_all`, it only
     /// turns and counts.
     pub(crate) fn new(bytes_in_all: Option<u64>, bytes_read: BytesRead) -> Self {
-        let is_shown = io::stderr().is_terminal() && !io::stdout().is_terminal();
-        Self { started: Instant::now(), is_shown, bytes_in_all, bytes_read, bar: ProgressBar::hidden() }
+        Self { started: Instant::now(), is_shown: is_shown(), bytes_in_all, bytes_read, bar: ProgressBar::hidden() }
     }
 
     /// To be called once in some thousand deliveries.
@@ -40,6 +40,37 @@ impl Progress {
         self.bar.finish_and_clear();
         self.started.elapsed()
     }
+}
+
+/// The bar while a journal is read.
+pub(crate) struct OpeningBar {
+    started: Instant,
+    bar: ProgressBar,
+}
+
+impl OpeningBar {
+    pub(crate) fn new() -> Self {
+        Self { started: Instant::now(), bar: ProgressBar::hidden() }
+    }
+
+    pub(crate) fn update(&mut self, progress: &OpenProgress) {
+        if !is_shown() || self.started.elapsed() < SHORT_RUN {
+            return;
+        }
+        if self.bar.is_hidden() {
+            self.bar = bar(Some(progress.bytes_in_all));
+        }
+        self.bar.set_position(progress.bytes_read);
+        self.bar.set_message(format!("{} keys of the journal", HumanCount(progress.keys_read)));
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn is_shown() -> bool {
+    io::stderr().is_terminal() && !io::stdout().is_terminal()
 }
 
 fn bar(bytes_in_all: Option<u64>) -> ProgressBar {

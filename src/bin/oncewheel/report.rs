@@ -3,6 +3,8 @@
 use crate::failure::Failure;
 use crate::outputs;
 use crate::summary::Summary;
+use indicatif::HumanCount;
+use oncewheel::Recovery;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -23,6 +25,19 @@ impl Report {
             None => Ok(Self::ForPeople),
             Some(path) if path.as_os_str() == "-" => Ok(Self::OnStderr),
             Some(path) => Ok(Self::InFile(outputs::create_file(path)?, path.display().to_string())),
+        }
+    }
+
+    /// What a journal still knew and what of it was damaged. In the summary in JSON it stands as well.
+    pub(crate) fn tell_recovery(&self, recovery: &Recovery) {
+        if let Self::OnStderr = self {
+            return;
+        }
+        for damage in &recovery.damage {
+            tell(&format!("oncewheel: {damage}; keys that stood there may come out again"));
+        }
+        if recovery.keys_restored > 0 {
+            tell(&format!("oncewheel: {} keys are known from before", HumanCount(recovery.keys_restored as u64)));
         }
     }
 

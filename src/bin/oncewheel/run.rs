@@ -9,7 +9,7 @@ use crate::outputs::Outputs;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::summary::Summary;
-use oncewheel::Verdict;
+use oncewheel::{Claimed, Error};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,9 +18,10 @@ use std::time::Duration;
 /// summary too.
 pub(crate) fn dedup(options: &Options) -> Result<(), Failure> {
     // Checked before any output is emptied.
-    let judge = Judge::new(options.limits.config()).map_err(|error| Failure::Usage(with_option_names(&error)))?;
+    let judge = Judge::open(options).map_err(|error| opening_failure(error, options))?;
     let outputs = Outputs::create(options)?;
     let report = Report::create(options.summary.as_deref())?;
+    judge.recovery().into_iter().for_each(|recovery| report.tell_recovery(recovery));
     let bytes_read = BytesRead::default();
     let mut run = Run {
         options,
@@ -33,9 +34,9 @@ pub(crate) fn dedup(options: &Options) -> Result<(), Failure> {
         rejected: 0,
     };
     let read = run.read_all();
-    let flushed = run.outputs.flush();
+    let settled = run.settle();
     let elapsed = run.progress.finish();
-    let done = read.and(flushed);
+    let done = read.and(settled);
     let is_watched = !matches!(done, Err(Failure::OutputClosed));
     let reported = report.write(&run.summary(elapsed), is_watched);
     done.and(reported)
@@ -68,7 +69,7 @@ impl Run<'_> {
                 self.take(line, &place)?;
             }
             // Reading may have to wait; nobody downstream should wait for what is judged already.
-            self.outputs.flush()?;
+            self.settle()?;
             self.progress.update(self.judged + self.rejected);
             if !lines.read_on().map_err(|error| read_failure(&place, error))? {
                 break;
@@ -85,18 +86,37 @@ impl Run<'_> {
             Err(_) if line.trim_ascii().is_empty() => return Ok(()),
             Err(what) => return self.reject(line, place, what),
         };
-        let verdict = self.judge.judge(&delivery).map_err(|error| {
-            let what = self.judge.refusal(&error, self.options);
-            Failure::Refused { place: place.clone(), what }
-        })?;
+        let now = self.judge.now(&delivery);
+        if self.judge.would_pass_the_group(&delivery, now) {
+            self.settle()?;
+        }
+        let mut claimed = self.judge.judge(&delivery, now);
+        if let Ok(Claimed::InFlight) = claimed {
+            // A line of the open group has the key.
+            self.settle()?;
+            claimed = self.judge.ask_again(&delivery);
+        }
+        let claimed = claimed.map_err(|error| self.judging_failure(&error, place))?;
         self.judged += 1;
-        match verdict {
-            Verdict::Fresh => return self.outputs.fresh.write_line(line),
-            // Nothing is ever claimed here, so that nothing is in flight.
-            Verdict::Duplicate | Verdict::InFlight => self.outputs.duplicates.as_mut(),
-            Verdict::TooOld => self.outputs.too_old.as_mut(),
+        match claimed {
+            Claimed::Fresh(claim) => {
+                self.outputs.fresh.write_line(line)?;
+                return if self.judge.written(claim, &delivery) { self.settle() } else { Ok(()) };
+            }
+            // What was in flight is recorded by now.
+            Claimed::Duplicate | Claimed::InFlight => self.outputs.duplicates.as_mut(),
+            Claimed::TooOld => self.outputs.too_old.as_mut(),
         }
         .map_or(Ok(()), |output| output.write_line(line))
+    }
+
+    /// Hands on what was judged and then records it: effect, commit. What standard output does not take is not recorded.
+    fn settle(&mut self) -> Result<(), Failure> {
+        let written = self.outputs.fresh.flush();
+        let files = self.outputs.flush_files();
+        written?;
+        self.judge.commit().map_err(|(error, lines)| Failure::NotRecorded { what: error.to_string(), lines })?;
+        files
     }
 
     #[cold]
@@ -108,14 +128,31 @@ impl Run<'_> {
         rejects.write_line(line)
     }
 
+    #[cold]
+    fn judging_failure(&self, error: &Error, place: &Place) -> Failure {
+        match error {
+            Error::Journal(error) => Failure::NotRecorded { what: error.to_string(), lines: self.judge.unrecorded() },
+            _ => Failure::Refused { place: place.clone(), what: self.judge.refusal(error, self.options) },
+        }
+    }
+
     fn summary(&mut self, elapsed: Duration) -> Summary {
         let stats = self.judge.stats();
-        Summary::new(&stats, self.judge.peaks, self.rejected, elapsed, &self.options.limits)
+        let summary = Summary::new(&stats, self.judge.peaks, self.rejected, elapsed, &self.options.limits);
+        summary.with_journal(self.judge.recovery(), &stats)
+    }
+}
+
+fn opening_failure(error: Error, options: &Options) -> Failure {
+    match error {
+        Error::Journal(error) => Failure::Journal(error),
+        Error::Full => Failure::JournalTooLarge { keys_max: options.limits.max_keys },
+        error => Failure::Usage(with_option_names(&error)),
     }
 }
 
 /// The library speaks of settings, the command of options.
-fn with_option_names(error: &oncewheel::Error) -> String {
+fn with_option_names(error: &Error) -> String {
     let option = |word: &str| match word.strip_prefix("max_") {
         Some(setting) => format!("--max-{}", setting.replace('_', "-")),
         None => word.to_owned(),

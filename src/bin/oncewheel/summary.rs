@@ -4,7 +4,7 @@ use crate::args::Limits;
 use crate::durations;
 use crate::judge::Peaks;
 use indicatif::{BinaryBytes, HumanCount};
-use oncewheel::{Stats, Timestamp};
+use oncewheel::{Recovery, Stats, Timestamp};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
@@ -35,12 +35,28 @@ pub(crate) struct Summary {
     watermark_ms: Option<u64>,
     elapsed_ms: u64,
     deliveries_per_second: u64,
+    #[serde(flatten)]
+    journal: Option<JournalSummary>,
     #[serde(skip)]
     span: Duration,
     #[serde(skip)]
     max_out_of_orderness: Duration,
     #[serde(skip)]
     max_clock_skew: Duration,
+}
+
+/// Only with a journal.
+#[derive(Debug, Serialize)]
+struct JournalSummary {
+    /// Keys that an earlier run had recorded and that were still held
+    keys_restored: usize,
+    /// At the end, on disk
+    journal_bytes: u64,
+    /// What could not be read: how much, and each place in words
+    damaged_bytes: u64,
+    damage: Vec<String>,
+    /// Operations that failed and cost nothing but space
+    journal_failures: u64,
 }
 
 impl Summary {
@@ -67,10 +83,22 @@ impl Summary {
             watermark_ms: stats.watermark.map(Timestamp::as_millis),
             elapsed_ms: millis(elapsed),
             deliveries_per_second: (deliveries as f64 / elapsed.as_secs_f64().max(1e-6)) as u64,
+            journal: None,
             span: limits.max_retry.saturating_add(limits.max_network),
             max_out_of_orderness: limits.max_out_of_orderness,
             max_clock_skew: limits.max_clock_skew,
         }
+    }
+
+    pub(crate) fn with_journal(self, recovery: Option<&Recovery>, stats: &Stats) -> Self {
+        let journal = recovery.map(|Recovery { keys_restored, damage, .. }| JournalSummary {
+            keys_restored: *keys_restored,
+            journal_bytes: stats.journal_bytes,
+            damaged_bytes: damage.iter().map(|damage| damage.bytes).sum(),
+            damage: damage.iter().map(ToString::to_string).collect(),
+            journal_failures: stats.journal_failures,
+        });
+        Self { journal, ..self }
     }
 
     pub(crate) fn json(&self) -> String {
@@ -107,6 +135,12 @@ impl Summary {
                  If producers make the times, set --max-out-of-orderness, here to {enough} at least"
             )?;
         }
+        if self.too_old > 0 && self.journal.as_ref().is_some_and(|journal| journal.keys_restored > 0) {
+            writeln!(
+                f,
+                "  (on input that an earlier run had read already, these are deliveries whose time was over by its end)"
+            )?;
+        }
         if self.clamped_times + self.refused_times > 0 {
             let (clamped, refused) = (HumanCount(self.clamped_times), HumanCount(self.refused_times));
             let skew = durations::text(self.max_clock_skew);
@@ -115,6 +149,10 @@ impl Summary {
                 "warning: {clamped} times of messages and {refused} min_msg_times lay more than --max-clock-skew = {skew} \
                  ahead of the clock and were cut or ignored: check their unit (milliseconds) and the clocks"
             )?;
+        }
+        if let Some(failures) = self.journal.as_ref().map(|journal| journal.journal_failures).filter(|count| *count > 0)
+        {
+            writeln!(f, "warning: {failures} operations on the journal failed and cost space only: look at the disk")?;
         }
         Ok(())
     }
@@ -138,6 +176,10 @@ impl fmt::Display for Summary {
         let [max, end] = [self.keys_live_max, self.keys_live_end].map(|keys| count(keys as u64));
         let memory = BinaryBytes(self.memory_bytes_max as u64);
         writeln!(f, "  keys held  {max:>14}   at most, {end} at the end; {memory} of memory")?;
+        if let Some(journal) = &self.journal {
+            let (restored, bytes) = (count(journal.keys_restored as u64), BinaryBytes(journal.journal_bytes));
+            writeln!(f, "  restored   {restored:>14}   keys from before; the journal has {bytes} now")?;
+        }
         self.write_warnings(f)
     }
 }

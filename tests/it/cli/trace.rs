@@ -7,11 +7,11 @@ use std::fmt::Write;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-const LONG_ENOUGH: [&str; 4] = ["--max-retry", "60s", "--max-network", "5s"];
+pub(super) const LONG_ENOUGH: [&str; 4] = ["--max-retry", "60s", "--max-network", "5s"];
 const TOO_SHORT: [&str; 4] = ["--max-retry", "4s", "--max-network", "1s"];
 
 /// The first 25,000 deliveries of the recording.
-fn trimmed() -> PathBuf {
+pub(super) fn trimmed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/nats-retry-redelivery-25k.ndjson.gz")
 }
 
@@ -24,14 +24,14 @@ fn whole() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-fn text(trace: &Path) -> String {
+pub(super) fn text(trace: &Path) -> String {
     let mut text = String::new();
     GzDecoder::new(std::fs::File::open(trace).unwrap()).read_to_string(&mut text).unwrap();
     text
 }
 
 /// The lines with a key not seen before. The key comes first on every line, and no key has an escape in it.
-fn first_deliveries(deliveries: &str) -> String {
+pub(super) fn first_deliveries(deliveries: &str) -> String {
     let mut seen = HashSet::new();
     deliveries.split_inclusive('\n').filter(|line| seen.insert(line.split('"').nth(3).unwrap())).collect()
 }

@@ -23,6 +23,13 @@ fn what_cannot_be_is_refused_in_one_line_with_the_mend() {
         (&["--key", ""], "name a field"),
         (&["--key", "a..b"], "name a field"),
         (&["--rejects", "-"], "name a file"),
+        (&["--journal"], "a value is required for '--journal"),
+        (&["--strict"], "required arguments were not provided: --journal <DIR>"),
+        (&["--durability", "power"], "--journal <DIR>"),
+        (&["--commit-every", "10"], "--journal <DIR>"),
+        (&["--journal", "/", "--commit-every", "0"], "invalid value '0' for '--commit-every"),
+        (&["--journal", "/", "--commit-every", "-1"], "invalid value '-1' for '--commit-every"),
+        (&["--journal", "/", "--durability", "memory"], "[possible values: process, power]"),
         (&["--key", "a", "--key", "b"], "cannot be used multiple times"),
     ];
     for (args, what) in cases {
@@ -56,6 +63,8 @@ fn help_names_every_option_with_its_default() {
         ("--max-out-of-orderness", "0s"),
         ("--max-clock-skew", "1m"),
         ("--max-keys", "10000000"),
+        ("--durability", "process"),
+        ("--commit-every", "1000"),
     ] {
         let (_, after) = help.split_once(&format!("{option} <")).unwrap_or_else(|| panic!("{option}: {help}"));
         let (_, after) = after.split_once("[default: ").unwrap();
@@ -64,6 +73,7 @@ fn help_names_every_option_with_its_default() {
     for option in ["--duplicates", "--too-old", "--rejects", "--summary"] {
         assert!(help.contains(&format!("{option} <FILE>")), "{option}");
     }
+    assert!(help.contains("--journal <DIR>") && help.contains("--strict "), "{help}");
     let version = finish(command(&["--version"]).spawn().unwrap(), b"");
     assert_eq!(version.succeeds().text(), concat!("oncewheel ", env!("CARGO_PKG_VERSION"), "\n"));
 }
