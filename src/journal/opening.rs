@@ -45,7 +45,7 @@ impl Opening {
     pub(crate) fn start(storage: Box<dyn Storage>, given: Option<[u8; 16]>) -> Result<Self, JournalError> {
         let listed = storage.list().map_err(|error| failed(&*storage, "list the directory", "", &error))?;
         let used = listed.iter().filter_map(|(name, _)| segment::used_number(name)).max();
-        let next_number = used.map_or(0, |used| used + 1);
+        let next_number = used.map_or(0, |used| used.saturating_add(1));
         let mut files: Vec<_> =
             listed.iter().filter_map(|(name, bytes)| Some((segment::number(name)?, *bytes))).collect();
         files.sort_unstable_by(|one, other| other.cmp(one));

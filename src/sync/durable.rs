@@ -103,6 +103,9 @@ impl DedupCache {
     /// There are none without `max_processing_time`. The claims must be this cache's; those of another count as lost,
     /// and are given up.
     ///
+    /// What waits to be committed is not acknowledged: `min_msg_time` must not pass it meanwhile. One that is a consumer's
+    /// position of reading would, and after a crash such messages come out `TooOld`.
+    ///
     /// # Errors
     ///
     /// [`Error::Journal`]: none is committed, and all are given up.

@@ -95,6 +95,9 @@ impl DedupCache {
     /// one each. Returns which of them, counted from 0, were lost as `commit` says: do not acknowledge those. There are
     /// none without `max_processing_time`.
     ///
+    /// What waits to be committed is not acknowledged: `min_msg_time` must not pass it meanwhile. One that is a consumer's
+    /// position of reading would, and after a crash such messages come out `TooOld`.
+    ///
     /// # Errors
     ///
     /// [`Error::Journal`]: none is committed, and all are given up.

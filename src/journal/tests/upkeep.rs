@@ -120,6 +120,28 @@ on_both_fronts! {
         assert!(!cache.is_held("late"));
     }
 
+    fn a_tombstone_is_rewritten_while_a_damaged_segment_keeps_its_key<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        for key in ["a", "b"] {
+            let _ = cache.put(key, 10_000).unwrap(); // a frame each
+        }
+        drop(cache);
+        let mut files = storage.disk().contents();
+        let first = segments(&storage.disk()).remove(0);
+        files.get_mut(&first).unwrap()[HEADER_BYTES] ^= 1; // the frame of a: such a segment is not rewritten
+        let storage = Simulated::on(Disk::of(files));
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        assert!(!cache.is_held("a") && cache.remove("b"));
+        cache.with_writer(|writer, keys, watermark| {
+            writer.seal();
+            writer.rewrite_some(keys, watermark).unwrap();
+        });
+        assert!(segments(&storage.disk()).contains(&first));
+        drop(cache);
+        assert!(!S::open(&storage, Durability::Process).unwrap().is_held("b"));
+    }
+
     fn every_opening_begins_a_file_of_its_own_and_no_name_comes_again<S: Subject>() {
         let storage = Simulated::default();
         let mut names = Vec::new();
