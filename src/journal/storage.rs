@@ -100,7 +100,8 @@ impl Storage for Directory {
     }
 
     fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
-        let file = private().open(self.path(name))?;
+        // Not to append: on some systems such a file cannot be cut.
+        let file = OpenOptions::new().write(true).open(self.path(name))?;
         file.set_len(length)?;
         file.sync_all()
     }
