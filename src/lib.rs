@@ -142,7 +142,11 @@
 //!   that was not committed. [`OpenMode::Strict`] refuses instead.
 //! * One process at a time: a second one that opens the directory gets an error. The keys' secret is in a file of mode 0600;
 //!   with another one, opening is an error.
-//! * The disk holds at most three times the live keys' 24 bytes each, and 256 KiB; segments go as they expire.
+//! * The disk holds at most three times the live keys' 24 bytes each, and 256 KiB; segments go as they expire. A key that is
+//!   recorded alone takes 56 bytes until it is rewritten, in a batch 24.
+//! * Calls that record block while the disk works, and once in some thousands of keys clear away old segments: from async code,
+//!   use a thread for blocking calls where that matters. An `observe` that moves the watermark writes it, and syncs it with
+//!   `Power`: once a second is enough.
 //!
 //! # Choosing the horizon
 //!

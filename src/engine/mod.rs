@@ -219,8 +219,17 @@ impl Shard {
     /// Holds a key again that a journal has kept, unless its time is over.
     #[inline(always)]
     fn restore(&mut self, place: Place, hash: IndexHash, key: Fingerprint, time: u64) -> Result<(), Full> {
-        if is_past(time, self.span, self.watermark) || self.index.find(place, key, &self.pool).is_some() {
+        if is_past(time, self.span, self.watermark) {
             return Ok(());
+        }
+        let mut time = time;
+        if let Some(slot) = self.index.find(place, key, &self.pool) {
+            let (first, last, _) = Wheel::deadlines(&self.pool, slot);
+            if time.saturating_add(self.span) <= first {
+                return Ok(());
+            }
+            time = time.max(last.saturating_sub(self.span)); // late is safe
+            self.forget(hash, key);
         }
         if !self.make_room(hash, key, None) {
             return Err(Full);

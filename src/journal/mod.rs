@@ -18,7 +18,7 @@ pub(crate) use opening::{Opening, Restore};
 pub use options::{Damage, Durability, OpenMode, OpenOptions, OpenProgress, Recovery};
 pub(crate) use shared::Shared;
 pub(crate) use storage::{Directory, Storage};
-pub(crate) use upkeep::{Keys, STEPS_PER_PROGRESS};
+pub(crate) use upkeep::{Keys, STEPS_PER_OPENING, STEPS_PER_PROGRESS};
 pub(crate) use writer::{Ops, Writer};
 
 #[cfg(fuzzing)]

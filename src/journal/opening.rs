@@ -142,6 +142,12 @@ impl Opening {
         }
         // What is left of an end is nothing: a crash came between the making of a file and its first write.
         damage.retain(|damage| damage.public.bytes > 0);
+        if durability == Durability::Power {
+            // What a killed process has written and not synced is answered for from now on.
+            let sync = |segment: &Segment| self.storage.sync(&segment.name());
+            let synced = segments.iter().try_for_each(sync).and_then(|()| self.storage.sync_dir());
+            synced.map_err(|error| failed(&*self.storage, "sync", "", &error))?;
+        }
         recovery.damage = damage.into_iter().map(|damage| damage.public).collect();
         let writer = Writer::new(self.storage, durability, Secret::new(Some(self.secret)), span, segments).go_on(
             next_number,
@@ -206,7 +212,10 @@ impl Opening {
             self.storage.remove(&name)?;
             self.storage.sync_dir()
         };
-        keep().map_err(|error| failed(&*self.storage, "set a damaged end aside from", &name, &error))?;
+        keep().map_err(|error| {
+            let _ = self.storage.remove(&kept_in); // or a full disk is filled with attempts
+            failed(&*self.storage, "set a damaged end aside from", &name, &error)
+        })?;
         *next_number += 1;
         damage.public.kept_in = (bytes > 0).then(|| self.storage.path(&kept_in));
         Ok(())
@@ -278,6 +287,9 @@ impl Reading<'_> {
                 Item::Frame(frame) => {
                     segment.bytes += frame.bytes() as u64;
                     segment.latest = frame.entries().map(|(_, time)| time).fold(segment.latest, u64::max);
+                    if frame.mark.kind == Kind::Keys && frame.entries().len() > 0 {
+                        segment.first = segment.first.min(frame.mark.sequence);
+                    }
                     self.read_keys(&frame);
                     if self.entries.len() >= KEYS_AT_ONCE {
                         self.hand_over()?;

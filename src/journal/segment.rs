@@ -16,11 +16,13 @@ pub(crate) struct Segment {
     pub(crate) latest: u64,
     /// Whether bytes in its midst could not be read. Such a one is not rewritten: who knows what they hold.
     pub(crate) is_damaged: bool,
+    /// The least sequence of a frame of keys in it: a tombstone that is older than all of these covers nothing.
+    pub(crate) first: u64,
 }
 
 impl Segment {
     pub(crate) fn new(number: u64, salt: u64) -> Self {
-        Self { number, salt, bytes: HEADER_BYTES as u64, latest: 0, is_damaged: false }
+        Self { number, salt, bytes: HEADER_BYTES as u64, latest: 0, is_damaged: false, first: u64::MAX }
     }
 
     pub(crate) fn name(&self) -> String {

@@ -68,9 +68,9 @@ impl Shared {
             let group = std::mem::take(&mut queue.waiting);
             drop(queue);
             let result = self.with_writer(|writer| writer.record(&group.ops, group.watermark));
+            let _ = group.outcome.set(result); // nobody else sets it
             queue = self.queue.lock();
             queue.is_writing = false;
-            let _ = group.outcome.set(result); // nobody else sets it
             self.written.notify_all();
         }
     }

@@ -313,6 +313,11 @@ impl Storage for Simulated {
         })
     }
 
+    fn sync(&self, name: &str) -> io::Result<()> {
+        let number = self.0.lock().disk.names.get(name).copied().ok_or(ErrorKind::NotFound)?;
+        Open { storage: self.clone(), number }.sync()
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         self.simple(|disk| {
             disk.durable_names = disk.names.clone();

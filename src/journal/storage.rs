@@ -18,6 +18,8 @@ pub(crate) trait Storage: Send {
     /// Cuts a file's end off, for good.
     fn truncate(&self, name: &str, length: u64) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes what an earlier process has appended so for good.
+    fn sync(&self, name: &str) -> io::Result<()>;
     /// Makes files that were created or removed so for good.
     fn sync_dir(&self) -> io::Result<()>;
 }
@@ -44,15 +46,16 @@ impl Directory {
             let path = path.to_owned();
             move |error: io::Error| JournalError::io(doing, path, &error)
         };
-        if !path.is_dir() {
-            fs::create_dir_all(path).map_err(failed("create the directory", path))?;
-            // Its own name must last, too. Where a parent cannot be opened, nothing can be done about it.
-            if let Some(Ok(parent)) = path.parent().map(File::open) {
-                parent.sync_all().map_err(failed("sync the directory above", path))?;
+        fs::create_dir_all(path).map_err(failed("create the directory", path))?;
+        // Its own name must last, too, and those above that may be new. Where one cannot be opened, nothing can be done.
+        let here = Path::new(".");
+        for above in path.ancestors().skip(1).map(|above| if above == Path::new("") { here } else { above }) {
+            if let Ok(above) = File::open(above) {
+                let _ = above.sync_all();
             }
         }
         let lock_path = path.join(LOCK);
-        let lock = private().create(true).open(&lock_path).map_err(failed("open", &lock_path))?;
+        let lock = private().truncate(false).open(&lock_path).map_err(failed("open", &lock_path))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(JournalError::new(Problem::Locked, lock_path)),
@@ -61,10 +64,11 @@ impl Directory {
     }
 }
 
-/// To write, by the owner alone.
+/// To write, made if it is not there, by the owner alone. (To append would be less than some systems ask of who locks or
+/// cuts off a file.)
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.append(true);
+    options.write(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
@@ -100,7 +104,6 @@ impl Storage for Directory {
     }
 
     fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
-        // Not to append: on some systems such a file cannot be cut.
         let file = OpenOptions::new().write(true).open(self.path(name))?;
         file.set_len(length)?;
         file.sync_all()
@@ -108,6 +111,10 @@ impl Storage for Directory {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path(name))
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        OpenOptions::new().write(true).open(self.path(name))?.sync_all()
     }
 
     fn sync_dir(&self) -> io::Result<()> {

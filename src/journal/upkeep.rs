@@ -4,14 +4,19 @@ use super::opening::failed;
 use super::record::encode_entry;
 use super::record::{ENTRY_BYTES, FRAME_BYTES_MAX, FRAME_ENTRIES_MAX, Frame, Frames, HEADER_BYTES, Item, Kind};
 use super::writer::{Draft, SEGMENT_BYTES_MIN, Writer};
-use super::{JournalError, segment};
+use super::{JournalError, Problem, segment};
 use crate::Fingerprint;
 use crate::engine::Held;
+use std::io::ErrorKind;
 
 /// Read of a segment that is rewritten in one step: some hundreds of microseconds, for its keys are looked up.
 const STEP_BYTES: usize = 1 << 16;
 /// Steps that `advance` and `observe` take.
 pub(crate) const STEPS_PER_PROGRESS: usize = 4;
+/// Steps that an opening takes: as many small segments become one, where a cache is opened for a few keys at a time.
+pub(crate) const STEPS_PER_OPENING: usize = 16;
+/// Segments that there may be, whatever their size: each is a file to be opened and read.
+const SEGMENTS_MAX: usize = 32;
 
 const _: () = assert!(STEP_BYTES > FRAME_BYTES_MAX, "a step gets at least one frame further");
 
@@ -31,12 +36,14 @@ impl Writer {
         let mut maintained = self.check().and_then(|()| self.drop_past(watermark));
         for _ in 0..steps {
             // Somewhat before the three times that are promised.
-            if maintained.is_err() || self.bytes() <= live_bytes / 4 * 11 + 2 * SEGMENT_BYTES_MIN {
+            let is_small = self.bytes() <= live_bytes / 4 * 11 + 2 * SEGMENT_BYTES_MIN;
+            if maintained.is_err() || (is_small && self.sealed.len() <= SEGMENTS_MAX) {
                 break;
             }
             maintained = self.rewrite_some(keys, watermark);
         }
         self.failures += u64::from(maintained.is_err());
+        self.appended_bytes = 0; // its own do not make it due again
     }
 
     fn drop_past(&mut self, watermark: u64) -> Result<(), JournalError> {
@@ -49,16 +56,31 @@ impl Writer {
         if past.is_empty() {
             return Ok(());
         }
-        // The watermark that says so first: after a crash, nothing is missing that it does not account for.
-        self.sync_all(watermark)?;
+        // The watermark that says so first: after a crash, nothing is missing that it does not account for. Where the disk is
+        // too full even for that, one segment goes before it, since no copy of its keys is delivered any more; but not
+        // the last one, which knows the watermark.
+        if let Err(error) = self.sync_all(watermark) {
+            let newest = self.segments().map(|segment| segment.number).max();
+            let oldest = past[0].number;
+            if error.problem() != Problem::Io(ErrorKind::StorageFull) || newest == Some(oldest) {
+                return Err(error);
+            }
+            self.remove(oldest)?;
+            self.sync_all(watermark)?;
+        }
         past.iter().try_for_each(|segment| self.remove(segment.number))
     }
 
     fn remove(&mut self, number: u64) -> Result<(), JournalError> {
         let name = segment::name(number);
-        let removed = self.storage.remove(&name).and_then(|()| {
+        let gone = |error: std::io::Error| match error.kind() {
+            ErrorKind::NotFound => Ok(()), // what was wanted
+            _ => Err(error),
+        };
+        let removed = self.storage.remove(&name).or_else(gone).and_then(|()| {
+            self.storage.sync_dir()?;
             self.sealed.retain(|segment| segment.number != number);
-            self.storage.sync_dir()
+            Ok(())
         });
         removed.map_err(|error| failed(&*self.storage, "remove", &name, &error))
     }
@@ -97,6 +119,8 @@ impl Writer {
             segment.is_damaged = true;
             return Ok(());
         }
+        let others = self.segments().filter(|segment| segment.number != number);
+        step.tidy(others.map(|segment| segment.first).fold(u64::MAX, u64::min));
         if !step.is_empty() {
             self.append(&step.drafts(), watermark)?;
         }
@@ -145,6 +169,20 @@ impl Step {
         if !other.is_empty() {
             self.others.push((frame.mark.kind, frame.mark.sequence, other));
         }
+    }
+
+    /// Drops tombstones that are older than every key elsewhere, of which the least sequence is `first`, and so cover nothing;
+    /// and of keys that were recorded more than once all but the latest time.
+    fn tidy(&mut self, first: u64) {
+        let kept = self.others.iter().filter(|(kind, ..)| *kind == Kind::Keys);
+        let first = kept.map(|(_, sequence, _)| *sequence).fold(first, u64::min);
+        self.others.retain(|(kind, sequence, _)| *kind == Kind::Keys || first < *sequence);
+        let (entries, _) = self.held.as_chunks::<ENTRY_BYTES>();
+        let mut entries = entries.to_vec();
+        let time = |entry: &[u8; ENTRY_BYTES]| u64::from_le_bytes(entry[16..].try_into().unwrap_or_default());
+        entries.sort_unstable_by(|one, other| one[..16].cmp(&other[..16]).then(time(other).cmp(&time(one))));
+        entries.dedup_by(|one, other| one[..16] == other[..16]);
+        self.held = entries.concat();
     }
 
     fn is_empty(&self) -> bool {

@@ -161,9 +161,6 @@ impl Writer {
     /// restart, unless the error says otherwise ([`Problem::Stopped`](super::Problem::Stopped)).
     pub(crate) fn record(&mut self, ops: &Ops, watermark: u64) -> Result<(), JournalError> {
         let mut drafts = Vec::new();
-        for entries in ops.keys.chunks(FRAME_ENTRIES_MAX * ENTRY_BYTES) {
-            drafts.push(Draft { kind: Kind::Keys, sequence: None, entries, latest: ops.latest });
-        }
         let mut tombstones = Vec::new();
         if !ops.forgotten.is_empty() {
             // No key outlives its tombstone, whichever segment it is in.
@@ -172,6 +169,10 @@ impl Writer {
             for entries in tombstones.chunks(FRAME_ENTRIES_MAX * ENTRY_BYTES) {
                 drafts.push(Draft { kind: Kind::Forgotten, sequence: None, entries, latest });
             }
+        }
+        // After the tombstones: a key of both was evicted while it was being forgotten, and came again.
+        for entries in ops.keys.chunks(FRAME_ENTRIES_MAX * ENTRY_BYTES) {
+            drafts.push(Draft { kind: Kind::Keys, sequence: None, entries, latest: ops.latest });
         }
         if drafts.is_empty() {
             if watermark <= self.watermark {
@@ -192,7 +193,7 @@ impl Writer {
             Some(active) => active,
             None => self.create()?,
         };
-        self.encode(drafts, watermark, &active);
+        self.encode(drafts, watermark, &mut active);
         let latest = drafts.iter().map(|draft| draft.latest).fold(0, u64::max);
         match active.file.append(&self.frames) {
             Ok(()) => self.settle(active, latest),
@@ -202,7 +203,7 @@ impl Writer {
         Ok(())
     }
 
-    fn encode(&mut self, drafts: &[Draft<'_>], watermark: u64, active: &Active) {
+    fn encode(&mut self, drafts: &[Draft<'_>], watermark: u64, active: &mut Active) {
         self.frames.clear();
         if active.is_new {
             let created = Timestamp::now().as_millis();
@@ -210,6 +211,9 @@ impl Writer {
         }
         for Draft { kind, sequence, entries, .. } in drafts {
             let sequence = sequence.unwrap_or(self.next_sequence);
+            if *kind == Kind::Keys && !entries.is_empty() {
+                active.segment.first = active.segment.first.min(sequence);
+            }
             self.next_sequence = self.next_sequence.max(sequence + 1);
             let mark = Mark { kind: *kind, sequence, watermark };
             record::encode_frame(active.segment.salt, &mark, entries, &mut self.frames);
@@ -258,12 +262,13 @@ impl Writer {
     fn move_to_another(&mut self, active: Active, latest: u64, error: &io::Error) -> Result<(), JournalError> {
         let name = active.segment.name();
         let failure = failed(&*self.storage, "sync", &name, error);
-        let salt = active.segment.salt;
+        let (salt, first) = (active.segment.salt, active.segment.first);
         let start = if active.is_new { record::HEADER_BYTES } else { 0 };
         let _ = self.cut_back(active); // if that fails, they lie there twice, which is as good
         let frames = std::mem::take(&mut self.frames);
         let moved = self.create().and_then(|mut other| {
-            self.encode(&[], 0, &other);
+            self.encode(&[], 0, &mut other);
+            other.segment.first = first;
             for item in Frames::new(&frames, start, salt) {
                 if let Item::Frame(frame) = item {
                     record::encode_frame(other.segment.salt, &frame.mark, frame.contents(), &mut self.frames);
@@ -312,7 +317,7 @@ impl Writer {
 
     fn create(&mut self) -> Result<Active, JournalError> {
         let number = self.next_number;
-        self.next_number += 1;
+        self.next_number = number.saturating_add(1); // past the last, its name is taken, and so says the error
         let name = segment::name(number);
         let file = self.storage.create(&name).map_err(|error| failed(&*self.storage, "create", &name, &error))?;
         let [a, b, c, d, e, f, g, h, ..] = random();
@@ -337,7 +342,9 @@ impl Writer {
             let mark = Draft { kind: Kind::Keys, sequence: None, entries: &[], latest: 0 };
             self.append(&[mark], watermark)?;
         }
-        let sealed = std::mem::take(&mut self.unsynced).into_iter().try_for_each(|mut file| file.sync());
+        // One that fails is not tried again: that would only seem to help.
+        let synced = std::mem::take(&mut self.unsynced).into_iter().map(|mut file| file.sync());
+        let sealed = synced.fold(Ok(()), io::Result::and);
         let active = match &mut self.active {
             Some(active) if !active.is_synced => active.file.sync(),
             _ => Ok(()),

@@ -5,13 +5,13 @@ use super::inner::Inner;
 use super::{Claim, DedupCache, batch};
 use crate::config::Checked;
 use crate::engine::{Full, Held, IndexHash};
-use crate::journal::{Directory, Keys, Opening, Ops, Restore, STEPS_PER_PROGRESS, Shared, Storage};
+use crate::journal::{Directory, Keys, Opening, Ops, Restore, STEPS_PER_OPENING, STEPS_PER_PROGRESS, Shared, Storage};
 use crate::{Config, Durability, Error, Fingerprint, JournalError, OpenOptions, Recovery, Timestamp, Verdict};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Entries of a batch that are recorded by one write. They are unsettled for that long.
-const ENTRIES_PER_WRITE: usize = 1 << 16;
+const ENTRIES_PER_WRITE: usize = 1 << 14;
 
 pub(super) struct Journal {
     pub(super) shared: Shared,
@@ -87,7 +87,8 @@ impl DedupCache {
         let Checked { rule, .. } = config.check()?;
         let opening = Opening::start(storage, config.secret)?;
         let mut inner = Inner::new(&config.secret(opening.secret()))?;
-        let (writer, recovery) = opening.restore(&mut inner, durability, rule.span, options)?;
+        let (mut writer, recovery) = opening.restore(&mut inner, durability, rule.span, options)?;
+        writer.maintain(&inner, inner.published.watermark(), STEPS_PER_OPENING);
         inner.journal = Some(Journal { shared: Shared::new(writer), recovery });
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -127,6 +128,7 @@ impl DedupCache {
     pub fn commit_batch(&self, claims: impl IntoIterator<Item = Claim>) -> Result<Vec<usize>, Error> {
         let inner = &*self.inner;
         let call = inner.next_call();
+        let claims: Vec<Claim> = claims.into_iter().collect(); // before anything is done: it may panic
         let mut lost = Vec::new();
         let mut committed = Vec::new();
         for (at, mut claim) in claims.into_iter().enumerate() {
@@ -227,13 +229,13 @@ impl Inner {
         let mut ops = Ops::default();
         committed.iter().for_each(|(_, key, time)| ops.record(*key, *time));
         let recorded = self.record(journal, &mut ops);
-        for (hash, key, _) in committed {
-            self.with_caught_up(*hash, |shard| {
-                shard.settle(call);
-                if recorded.is_err() {
-                    shard.forget(*hash, *key);
-                }
-            });
+        if recorded.is_err() {
+            for (hash, key, _) in committed {
+                self.with_caught_up(*hash, |shard| shard.forget(*hash, *key));
+            }
+        }
+        for (hash, _, _) in committed {
+            self.with_caught_up(*hash, |shard| shard.settle(call));
         }
         self.maintain(journal);
         recorded
@@ -257,14 +259,16 @@ impl Inner {
             let ceiling = self.published.ceiling();
             fresh().for_each(|((key, time), _)| ops.record(*key, time.as_millis().min(ceiling)));
             let recorded = if ops.len() > 0 { self.record(journal, &mut ops) } else { Ok(()) };
-            for shard in 0..self.shards.len() {
-                self.with_entered(shard, |shard| shard.settle(call));
-            }
-            if let Err(error) = recorded {
+            if recorded.is_err() {
                 for ((key, _), _) in fresh() {
                     let hash = self.hasher.hash(*key);
                     self.with_caught_up(hash, |shard| shard.take_back(hash, *key));
                 }
+            }
+            for shard in 0..self.shards.len() {
+                self.with_entered(shard, |shard| shard.settle(call));
+            }
+            if let Err(error) = recorded {
                 verdicts.truncate(first);
                 return Err(error.into());
             }

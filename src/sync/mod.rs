@@ -92,7 +92,7 @@ impl DedupCache {
     /// # Errors
     ///
     /// [`Error::Full`] at the first entry that finds no room: `verdicts` then holds the answers of those before it, which
-    /// stand; the rest were not touched. With a journal, [`Error::Journal`] in the same way, after a multiple of 65,536 of
+    /// stand; the rest were not touched. With a journal, [`Error::Journal`] in the same way, after a multiple of 16,384 of
     /// them: so many are written at once.
     ///
     /// ```

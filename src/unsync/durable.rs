@@ -3,7 +3,7 @@
 use super::{Claim, DedupCache};
 use crate::config::Checked;
 use crate::engine::{Full, Held, IndexHash, Shard};
-use crate::journal::{Directory, Keys, Opening, Ops, Restore, STEPS_PER_PROGRESS, Storage, Writer};
+use crate::journal::{Directory, Keys, Opening, Ops, Restore, STEPS_PER_OPENING, STEPS_PER_PROGRESS, Storage, Writer};
 use crate::{Config, Durability, Error, Fingerprint, JournalError, OpenOptions, Recovery, Timestamp, Verdict};
 use std::path::Path;
 
@@ -80,7 +80,8 @@ impl DedupCache {
         let Checked { rule, .. } = config.check()?;
         let opening = Opening::start(storage, config.secret)?;
         let mut cache = Self::new(config.secret(opening.secret()))?;
-        let (writer, recovery) = opening.restore(&mut cache, durability, rule.span, options)?;
+        let (mut writer, recovery) = opening.restore(&mut cache, durability, rule.span, options)?;
+        writer.maintain(&cache.shard, cache.progress.watermark(), STEPS_PER_OPENING);
         cache.journal = Some(Box::new(Journal { writer, recovery, ops: Ops::default() }));
         Ok(cache)
     }
@@ -117,6 +118,7 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn commit_batch(&mut self, claims: impl IntoIterator<Item = Claim>) -> Result<Vec<usize>, Error> {
+        let claims: Vec<Claim> = claims.into_iter().collect(); // before anything is done: it may panic
         let mut lost = Vec::new();
         let mut committed = Vec::new();
         for (at, claim) in claims.into_iter().enumerate() {

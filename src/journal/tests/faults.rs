@@ -179,6 +179,36 @@ on_both_fronts! {
         }
     }
 
+    fn what_a_killed_process_left_unsynced_is_synced_before_it_is_answered_for<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let _ = cache.put("a", 10_000).unwrap();
+        drop(cache);
+        let mut cache = S::open(&storage, Durability::Power).unwrap();
+        assert_eq!(cache.put("a", 10_000), Ok(Verdict::Duplicate), "and acknowledged because of that");
+        let _ = cache.put("b", 10_000).unwrap();
+        for image in storage.disk().after_loss_of_power(1_000).0 {
+            let cache = S::open(&Simulated::on(image), Durability::Power).unwrap();
+            assert!(cache.is_held("a") && cache.is_held("b"));
+        }
+    }
+
+    fn a_full_disk_is_not_filled_by_attempts_to_open<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let _ = cache.put("a", 10_000).unwrap();
+        drop(cache);
+        let before = storage.disk().contents().len();
+        for (name, bytes) in storage.disk().contents() {
+            if name.ends_with(".segment") {
+                storage.boxed().truncate(&name, bytes.len() as u64 - 3).unwrap();
+            }
+        }
+        storage.fail(0..usize::MAX, Fault::Short(ErrorKind::StorageFull));
+        (0..20).for_each(|_| assert!(S::open(&storage, Durability::Process).is_err()));
+        assert_eq!(storage.disk().contents().len(), before);
+    }
+
     fn a_second_failed_sync_stops_the_journal_and_says_what_to_do<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Power).unwrap();

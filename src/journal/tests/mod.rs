@@ -35,7 +35,7 @@ trait Subject: Sized {
     fn fingerprint_of(&self, key: &str) -> Fingerprint;
     fn begin(&mut self, key: &str, time: u64) -> Result<Claimed<Self::Claim>, Error>;
     fn finish(&mut self, claim: Self::Claim) -> Result<(), Error>;
-    fn finish_all(&mut self, claims: Vec<Self::Claim>) -> Result<Vec<usize>, Error>;
+    fn finish_all(&mut self, claims: impl IntoIterator<Item = Self::Claim>) -> Result<Vec<usize>, Error>;
     fn remove(&mut self, key: &str) -> bool;
     fn follow(&mut self, min_msg_time: u64) -> Result<(), Error>;
     fn progress(&self) -> u64;
@@ -83,7 +83,7 @@ macro_rules! subject {
             fn finish(&mut self, claim: $claim) -> Result<(), Error> {
                 $commit(self, claim)
             }
-            fn finish_all(&mut self, claims: Vec<$claim>) -> Result<Vec<usize>, Error> {
+            fn finish_all(&mut self, claims: impl IntoIterator<Item = $claim>) -> Result<Vec<usize>, Error> {
                 self.commit_batch(claims)
             }
             fn remove(&mut self, key: &str) -> bool {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::journal::simulated::Fault;
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 fn opened(storage: &Simulated) -> sync::DedupCache {
@@ -128,4 +129,74 @@ fn a_batch_meets_its_own_keys_as_duplicates_and_anothers_as_in_flight() {
         assert_eq!(ours.join().unwrap(), Ok(vec![Verdict::InFlight, Verdict::Fresh, Verdict::Duplicate]));
     });
     cache.validate();
+}
+
+/// Keys that no call has ever recorded, since the disk is full: whoever asks meanwhile must not be told of a duplicate.
+fn ask_while_refused(refused: impl Fn(&sync::DedupCache)) {
+    let storage = Simulated::default();
+    let config = config().max_keys(100_000).shards(4);
+    let cache = sync::DedupCache::open_in(storage.boxed(), config, Durability::Process, OpenOptions::new()).unwrap();
+    storage.fail(storage.calls()..usize::MAX, Fault::Short(ErrorKind::StorageFull));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut duplicates = 0;
+            while !is_over.load(Relaxed) {
+                duplicates +=
+                    usize::from(cache.insert(Fingerprint::from_u128(KEYS - 1), time()) == Ok(Verdict::Duplicate));
+            }
+            duplicates
+        });
+        (0..20).for_each(|_| refused(&cache));
+        is_over.store(true, Relaxed);
+        assert_eq!(asking.join().unwrap(), 0);
+    });
+    assert!(cache.is_empty());
+    cache.validate();
+}
+
+const KEYS: u128 = 20_000;
+
+fn entries() -> Vec<(Fingerprint, Timestamp)> {
+    (0..KEYS).map(|key| (Fingerprint::from_u128(key), time())).collect()
+}
+
+#[test]
+fn a_batch_that_is_refused_was_never_a_duplicate() {
+    let entries = entries();
+    ask_while_refused(|cache| assert!(cache.insert_batch(&entries, &mut Vec::new()).is_err()));
+}
+
+#[test]
+fn commits_that_are_refused_were_never_duplicates() {
+    let entries = entries();
+    ask_while_refused(|cache| {
+        let claims = entries.iter().filter_map(|(key, time)| match cache.claim(key, *time) {
+            Ok(Claimed::Fresh(claim)) => Some(claim),
+            _ => None,
+        });
+        assert!(cache.commit_batch(claims.collect::<Vec<_>>()).is_err());
+    });
+}
+
+#[test]
+fn a_panic_among_claims_that_are_committed_commits_none() {
+    fn promise<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let claims = ["a", "b"].map(|key| match cache.begin(key, 10_000) {
+            Ok(Claimed::Fresh(claim)) => (key, claim),
+            _ => panic!("new"),
+        });
+        let failing = claims.into_iter().map(|(key, claim)| {
+            assert_ne!(key, "b", "the effect failed");
+            claim
+        });
+        let committed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.finish_all(failing)));
+        assert!(committed.is_err() && !cache.is_held("a"));
+        drop(cache);
+        assert!(!S::open(&storage, Durability::Process).unwrap().is_held("a"));
+    }
+    promise::<sync::DedupCache>();
+    promise::<unsync::DedupCache>();
 }

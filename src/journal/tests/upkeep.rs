@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::journal::record::{Frames, HEADER_BYTES, Header, Item, Kind};
+use crate::journal::simulated::Fault;
+use std::io::ErrorKind;
 
 const ENTRY_BYTES: u64 = 24;
 /// What `Stats::journal_bytes` promises: three times the live keys', and this.
@@ -91,8 +93,8 @@ on_both_fronts! {
                 Item::Damage { .. } => None,
             })
             .collect();
-        // Once for each time that it was recorded: c twice.
-        assert_eq!(frames[0], (Kind::Keys, 4), "{frames:?}");
+        // c once, and no tombstone but the last: no key is older than the others were.
+        assert_eq!(frames, [(Kind::Keys, 3), (Kind::Forgotten, 1)]);
         drop(cache);
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let held = ["a", "b", "c", "d"].map(|key| cache.is_held(key));
@@ -140,6 +142,106 @@ on_both_fronts! {
         assert!(segments(&storage.disk()).contains(&first));
         drop(cache);
         assert!(!S::open(&storage, Durability::Process).unwrap().is_held("b"));
+    }
+
+    fn a_key_that_was_recorded_twice_is_held_until_its_later_deadline<S: Subject>() {
+        for is_rewritten in [false, true] {
+            let storage = Simulated::default();
+            let mut cache = S::open(&storage, Durability::Process).unwrap();
+            let _ = cache.put("a", 10_000).unwrap();
+            assert!(cache.remove("a"));
+            assert_eq!(cache.put("a", 15_000), Ok(Verdict::Fresh));
+            if is_rewritten {
+                cache.with_writer(|writer, keys, watermark| {
+                    writer.seal();
+                    writer.rewrite_some(keys, watermark).unwrap();
+                });
+            }
+            drop(cache);
+            let mut cache = S::open(&storage, Durability::Process).unwrap();
+            cache.follow(10_000 + SPAN + 1_000).unwrap();
+            assert_eq!(cache.put("a", 15_000), Ok(Verdict::Duplicate));
+        }
+    }
+
+    fn a_key_that_came_again_after_its_time_is_held_by_a_longer_horizon<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let _ = cache.put("a", 10_000).unwrap();
+        cache.follow(12_500).unwrap();
+        cache.follow(12_501).unwrap();
+        assert_eq!(cache.put("a", 15_000), Ok(Verdict::Fresh));
+        drop(cache);
+        let longer = Config { horizon: Horizon::new(Duration::from_millis(4_000), Duration::ZERO), ..config() };
+        let mut cache = S::open_on(&storage, longer, Durability::Process, OpenOptions::new()).unwrap();
+        cache.follow(14_500).unwrap();
+        assert_eq!(cache.put("a", 15_000), Ok(Verdict::Duplicate));
+    }
+
+    fn keys_that_come_and_are_forgotten_do_not_fill_the_disk<S: Subject>() {
+        for is_one_key in [false, true] {
+            let storage = Simulated::default();
+            let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+            for number in 0..20_000u64 {
+                let key = if is_one_key { 0 } else { number };
+                let _ = cache.put(&key.to_string(), 10_000).unwrap();
+                assert!(cache.remove(&key.to_string()));
+            }
+            let _ = cache.put("last", 10_000).unwrap();
+            (0..100).for_each(|step| cache.follow(9_500 + step).unwrap());
+            assert!(disk_bytes(&storage) <= SLACK, "{} bytes for one key", disk_bytes(&storage));
+            drop(cache);
+            let cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+            assert!(cache.count() == 1 && cache.is_held("last"));
+        }
+    }
+
+    fn keys_that_make_room_for_others_do_not_fill_the_disk<S: Subject>() {
+        let storage = Simulated::default();
+        let config = config().max_keys(1_000).when_full(crate::WhenFull::ForgetOldest);
+        let mut cache = S::open_on(&storage, config, Durability::Process, OpenOptions::new()).unwrap();
+        for number in 0..100_000u64 {
+            let _ = cache.put(&(number % 1_001).to_string(), 10_000).unwrap();
+            if number % 100 == 0 {
+                cache.follow(9_000 + number / 1_000).unwrap();
+                assert!(disk_bytes(&storage) <= 3 * 1_000 * ENTRY_BYTES + SLACK, "{} bytes", disk_bytes(&storage));
+            }
+        }
+    }
+
+    fn a_cache_that_is_opened_for_a_few_keys_at_a_time_leaves_no_litter<S: Subject>() {
+        let storage = Simulated::default();
+        for number in 0..1_000u64 {
+            let mut cache = S::open(&storage, Durability::Process).unwrap();
+            let _ = cache.put("a", 10_000 + number).unwrap();
+            assert!(cache.remove("a"));
+        }
+        let files = segments(&storage.disk()).len();
+        assert!(files < 40, "{files} segments, {} bytes", disk_bytes(&storage));
+    }
+
+    fn a_full_disk_gets_room_from_what_has_expired<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        for number in 0..10_000u64 {
+            let _ = cache.put(&number.to_string(), 10_000).unwrap();
+        }
+        let full = disk_bytes(&storage);
+        storage.fail(storage.calls()..usize::MAX, Fault::Short(ErrorKind::StorageFull));
+        // Not even the watermark can be written.
+        (0..20).for_each(|step| assert!(cache.follow(20_000 + step).is_err()));
+        assert!(disk_bytes(&storage) < full / 2, "{} of {full} bytes, all expired", disk_bytes(&storage));
+    }
+
+    fn a_segment_that_somebody_removed_is_gone<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        for number in 0..10_000u64 {
+            let _ = cache.put(&number.to_string(), 10_000).unwrap();
+        }
+        storage.boxed().remove(&segments(&storage.disk())[0]).unwrap();
+        (0..10).for_each(|step| cache.follow(20_000 + step).unwrap());
+        assert!(disk_bytes(&storage) <= SLACK, "{} bytes of nothing", disk_bytes(&storage));
     }
 
     fn every_opening_begins_a_file_of_its_own_and_no_name_comes_again<S: Subject>() {
