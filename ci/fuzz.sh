@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Runs each fuzz target for as many seconds as it is told (10) on a copy of the kept corpus. Needs a nightly toolchain and
+# `cargo install cargo-fuzz`. What it finds lies in fuzz/artifacts/<target> then.
+#   ci/fuzz.sh 60              a minute each
+#   ci/fuzz.sh 60 wheel pool   of these
+#   ci/fuzz.sh keep            makes the corpora anew from what runs have found (fuzz/found), as small as they can be
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-10}
+shift || true
+targets=("$@")
+[ $# -gt 0 ] || targets=(wheel index pool unsync lines journal_decode journal_open)
+
+for target in "${targets[@]}"; do
+    found=fuzz/found/$target kept=fuzz/corpus/$target
+    mkdir -p "$found" "$kept"
+    if [ "$seconds" = keep ]; then
+        smallest=$(mktemp -d)
+        cargo +nightly fuzz run "$target" "$smallest" "$found" "$kept" -- -merge=1 -max_len=512 2>/dev/null
+        rm -rf "$kept" && mkdir "$kept"
+        # The smallest 200: a merge keeps one for each way through the code.
+        find "$smallest" -type f -size -2k -printf '%s %p\n' | sort -n | head -n 200 | cut -d ' ' -f 2 |
+            xargs -I{} cp {} "$kept"
+        rm -rf "$smallest"
+        echo "$target: $(find "$kept" -type f | wc -l) files"
+    else
+        echo "$target: $seconds s"
+        cargo +nightly fuzz run "$target" "$found" "$kept" -- -max_total_time="$seconds" -max_len=512 -verbosity=0 \
+            -print_final_stats=1 2>&1 | grep -E 'number_of_executed_units|panicked|^Test unit|SUMMARY|error' || true
+        [ -z "$(find "fuzz/artifacts/$target" -type f 2>/dev/null)" ]
+    fi
+done
