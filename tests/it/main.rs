@@ -5,6 +5,7 @@ mod capacity;
 mod claims;
 #[cfg(feature = "cli")]
 mod cli;
+mod edges;
 mod fronts;
 mod kills;
 mod model;
