@@ -7,6 +7,7 @@ mod claims;
 mod cli;
 mod edges;
 mod fronts;
+mod hostile;
 mod kills;
 mod model;
 #[cfg(feature = "registry")]
