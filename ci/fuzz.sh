@@ -18,15 +18,20 @@ for target in "${targets[@]}"; do
         smallest=$(mktemp -d)
         cargo +nightly fuzz run "$target" "$smallest" "$found" "$kept" -- -merge=1 -max_len=512 2>/dev/null
         rm -rf "$kept" && mkdir "$kept"
-        # The smallest 200: a merge keeps one for each way through the code.
-        find "$smallest" -type f -size -2k -printf '%s %p\n' | sort -n | head -n 200 | cut -d ' ' -f 2 |
+        # A merge keeps a file for each way through the code; of more than 200, small and large ones alike.
+        find "$smallest" -type f -size -2k -printf '%s %p\n' | sort -n | cut -d ' ' -f 2 |
+            awk '{ file[NR] = $0 } END { step = NR > 200 ? NR / 200 : 1; for (at = 1; at <= NR; at += step) print file[int(at)] }' |
             xargs -I{} cp {} "$kept"
         rm -rf "$smallest"
         echo "$target: $(find "$kept" -type f | wc -l) files"
     else
         echo "$target: $seconds s"
+        cargo +nightly fuzz build "$target" 2>/dev/null
         cargo +nightly fuzz run "$target" "$found" "$kept" -- -max_total_time="$seconds" -max_len=512 -verbosity=0 \
             -print_final_stats=1 2>&1 | grep -E 'number_of_executed_units|panicked|^Test unit|SUMMARY|error' || true
-        [ -z "$(find "fuzz/artifacts/$target" -type f 2>/dev/null)" ]
+        if [ -n "$(find "fuzz/artifacts/$target" -type f 2>/dev/null)" ]; then
+            echo "$target: see fuzz/artifacts/$target" >&2
+            exit 1
+        fi
     fi
 done

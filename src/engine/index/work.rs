@@ -65,8 +65,8 @@ fn keys_that_somebody_chose_are_no_more_work_than_random_ones() {
     for (name, key) in hostile {
         let work = of_all(key);
         println!("{name}: {:.4}, at most {:.4}", lines(&work), most(&work));
-        // Numbers in a row are spread more evenly than random ones; with some secrets a little less so, or alike
-        // in their tags. Nobody outside knows which.
-        assert!(lines(&work) <= 1.1 * lines(&random) && most(&work) <= 2.0, "{name}: lines looked at");
+        // Numbers in a row are spread more evenly over buckets than random ones; but with some secrets, tags in a bucket
+        // are alike. Nobody outside knows which secrets, and keys that the cache has hashed itself are as random ones.
+        assert!(lines(&work) <= 1.25 * lines(&random) && most(&work) <= 4.0, "{name}: lines looked at");
     }
 }
