@@ -178,6 +178,9 @@ mod config;
 mod engine;
 mod error;
 mod fingerprint;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 #[cfg(feature = "registry")]
 mod registry;
@@ -197,10 +200,6 @@ pub use registry::Registry;
 pub use stats::{DuplicateAges, Stats};
 pub use time::Timestamp;
 pub use watermark::{Horizon, MinMsgTime};
-
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub use journal::fuzzing;
 
 /// The README's program is compiled and run with the other examples.
 #[cfg(doctest)]

@@ -1,4 +1,4 @@
 //! A journal that is damaged in any way, opened.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|script: &[u8]| oncewheel::fuzzing::open_after_damage(script));
+libfuzzer_sys::fuzz_target!(|script: &[u8]| oncewheel::fuzzing::journal_open(script));

@@ -79,4 +79,22 @@ mod tests {
             }
         }
     }
+
+    /// Every tag in every lane, beside tags that differ from it in one bit, and at every alignment: the load may not read
+    /// beyond its 16 bytes, which end where the memory does.
+    #[test]
+    fn both_arms_agree_on_every_tag_in_every_lane_at_every_alignment() {
+        for offset in 0..16 {
+            for wanted in 0..=u8::MAX {
+                for lane in 0..16 {
+                    let mut bytes = vec![wanted ^ 1 << (lane % 8); offset + 16].into_boxed_slice();
+                    bytes[offset + lane] = wanted;
+                    let bytes: &[u8; 16] = bytes[offset..].try_into().expect("16 bytes");
+                    let lanes: Vec<_> = lanes_equal(bytes, wanted).collect();
+                    assert_eq!(lanes, lanes_equal_portable(bytes, wanted).collect::<Vec<_>>());
+                    assert_eq!(lanes, if lane < LANES { vec![lane] } else { vec![] });
+                }
+            }
+        }
+    }
 }

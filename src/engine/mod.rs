@@ -5,6 +5,8 @@
 
 mod arch;
 mod claims;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod index;
 mod pool;
 mod staged;

@@ -7,7 +7,7 @@ use crate::{Clock, Config, Fingerprint, Horizon, Timestamp, unsync::DedupCache};
 use std::time::Duration;
 
 /// Any bytes, and the same with checksums that are right: few get past those by chance.
-pub fn decode(bytes: &[u8]) {
+pub fn journal_decode(bytes: &[u8]) {
     check_items(bytes);
     let mut mended = bytes.to_vec();
     mend_checksums(&mut mended);
@@ -52,7 +52,7 @@ fn check_items(bytes: &[u8]) {
 
 /// A journal with some keys is damaged as `script` says, and opened: no key is invented, and opening it again finds the
 /// same. Each six bytes of the script are a place, what to do there, and with what.
-pub fn open_after_damage(script: &[u8]) {
+pub fn journal_open(script: &[u8]) {
     const KEYS: u128 = 40;
     let storage = Simulated::default();
     let mut cache = open(&storage).expect("an empty disk");

@@ -21,8 +21,8 @@ pub(crate) use storage::{Directory, Storage};
 pub(crate) use upkeep::{Keys, STEPS_PER_OPENING, STEPS_PER_PROGRESS};
 pub(crate) use writer::{Ops, Writer};
 
-#[cfg(fuzzing)]
-pub mod fuzzing;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(any(test, fuzzing))]
 mod simulated;
 #[cfg(test)]

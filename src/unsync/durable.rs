@@ -207,6 +207,7 @@ impl DedupCache {
         Keys::held(&self.shard, key) == Held::Yes
     }
 
+    #[cfg(test)]
     pub(crate) fn with_journal<R>(&mut self, call: impl FnOnce(&mut Writer, &dyn Keys, u64) -> R) -> R {
         let journal = self.journal.as_mut().expect("opened with a journal");
         call(&mut journal.writer, &self.shard, self.progress.watermark())

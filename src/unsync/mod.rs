@@ -2,6 +2,8 @@
 
 mod claim;
 mod durable;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 
 pub use claim::Claim;
 

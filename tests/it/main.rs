@@ -5,7 +5,9 @@ mod capacity;
 mod claims;
 #[cfg(feature = "cli")]
 mod cli;
+mod edges;
 mod fronts;
+mod hostile;
 mod kills;
 mod model;
 #[cfg(feature = "registry")]

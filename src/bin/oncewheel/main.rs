@@ -20,6 +20,9 @@ mod progress;
 mod report;
 mod summary;
 
+#[cfg(test)]
+mod fuzzing;
+
 use crate::args::Command;
 use crate::failure::Failure;
 use std::process::ExitCode;

@@ -5,6 +5,8 @@
 
 mod bucket;
 mod partition;
+#[cfg(test)]
+mod work;
 
 use crate::Fingerprint;
 use bucket::Bucket;

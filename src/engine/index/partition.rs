@@ -1,5 +1,8 @@
 //! A hash table of slot numbers that grows alone: linear probing over cache-line buckets.
 
+#[cfg(test)]
+mod work;
+
 use super::bucket::Bucket;
 use super::{IndexHasher, Place};
 use crate::Fingerprint;

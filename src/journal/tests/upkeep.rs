@@ -244,6 +244,36 @@ on_both_fronts! {
         assert!(disk_bytes(&storage) <= SLACK, "{} bytes of nothing", disk_bytes(&storage));
     }
 
+    /// With `Process`, too, where a loss of power may cost the last half minute, but not what was on disk long before.
+    fn a_segment_goes_only_when_what_stands_for_it_is_on_disk<S: Subject>() {
+        const TIMES: [(&str, u64); 2] = [("early", 10_000), ("late", 20_000)];
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        for (key, time) in TIMES {
+            let _ = cache.put(key, time).unwrap();
+        }
+        drop(cache);
+        let storage = Simulated::on(storage.disk().at_rest());
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let [old] = &*segments(&storage.disk()) else { panic!("one segment") };
+        storage.watch();
+        let _ = cache.put("active", 20_000).unwrap();
+        cache.with_writer(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
+        assert!(!segments(&storage.disk()).contains(old), "it was rewritten");
+        cache.with_writer(|writer, _, _| writer.seal());
+        cache.follow(20_000 + SPAN + 1).unwrap();
+        assert!(segments(&storage.disk()).len() <= 1, "all others are past");
+        drop(cache);
+        for disk in storage.take_history() {
+            for image in disk.after_loss_of_power(1_000).0 {
+                let cache = S::open(&Simulated::on(image), Durability::Process).unwrap();
+                for (key, time) in TIMES {
+                    assert!(cache.is_held(key) || time + SPAN < cache.progress(), "{key} is lost");
+                }
+            }
+        }
+    }
+
     fn every_opening_begins_a_file_of_its_own_and_no_name_comes_again<S: Subject>() {
         let storage = Simulated::default();
         let mut names = Vec::new();

@@ -1,0 +1,4 @@
+//! The index, against a map.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| oncewheel::fuzzing::index(bytes));

@@ -1,0 +1,4 @@
+//! The pool of chunks, against lists.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| oncewheel::fuzzing::pool(bytes));

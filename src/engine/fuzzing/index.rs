@@ -1,0 +1,129 @@
+//! The index against a map.
+
+use crate::Fingerprint;
+use crate::engine::index::{Index, IndexHasher, Place};
+use crate::engine::pool::Pool;
+use crate::fuzzing::Choices;
+use std::collections::BTreeMap;
+
+/// Keys at most: where all fall into one bucket, and where they are spread.
+const KEYS_MAX: [usize; 2] = [150, 2_000];
+const MANY: usize = 100;
+
+/// Keys come, go and move, and partitions grow and shrink: each is found where it lies, and no other.
+pub fn index(bytes: &[u8]) {
+    let mut choices = Choices::new(bytes);
+    let mut steps = || {
+        let how = choices.byte()?;
+        let is_spread = how % 2 == 1;
+        // With the first of these every key below 2^64 has the hash 0: one partition, one bucket, one tag.
+        let secret = if is_spread { [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9] } else { [0; 2] };
+        let hasher = IndexHasher::new(secret);
+        let keys_max = if how % 4 < 2 { 1 } else { 100_000 }; // one partition, or sixteen
+        let mut run = Run {
+            index: Index::new(keys_max, hasher),
+            pool: Pool::new(),
+            last_chunk: None,
+            keys_max: KEYS_MAX[usize::from(is_spread)],
+            held: BTreeMap::new(),
+            ahead: Vec::new(),
+            shrinking: 0,
+        };
+        loop {
+            run.step(&mut choices)?;
+            run.validate();
+        }
+    };
+    let _: Option<()> = steps();
+}
+
+struct Run {
+    index: Index,
+    pool: Pool,
+    last_chunk: Option<u32>,
+    keys_max: usize,
+    /// Keys and slot numbers.
+    held: BTreeMap<usize, u32>,
+    /// Places that were worked out at a generation of the index.
+    ahead: Vec<(usize, Place, u64)>,
+    shrinking: usize,
+}
+
+impl Run {
+    fn step(&mut self, choices: &mut Choices<'_>) -> Option<()> {
+        let what = choices.byte()?;
+        let times = if what >= 192 { MANY } else { 1 };
+        let first = choices.among(2 * self.keys_max)?;
+        match what % 8 {
+            0..=2 => (first..first + times).for_each(|key| self.insert(key)),
+            3 | 4 => (first..first + times).for_each(|key| self.remove(key)),
+            5 => self.repoint(first),
+            6 => self.ahead.push((first, self.place(first), self.index.generation())),
+            _ => while self.index.shrink(&mut self.shrinking, &self.pool) {},
+        }
+        if what % 8 == 7 {
+            self.shrinking = 0;
+        }
+        Some(())
+    }
+
+    fn place(&self, key: usize) -> Place {
+        self.index.place(self.index.hash(fingerprint(key)))
+    }
+
+    fn store(&mut self, key: usize) -> u32 {
+        let key = fingerprint(key);
+        if let Some(slot) = self.last_chunk.and_then(|chunk| self.pool.push(chunk, key, 0)) {
+            return slot;
+        }
+        let chunk = self.pool.allocate(0, 0);
+        self.last_chunk = Some(chunk);
+        self.pool.push(chunk, key, 0).expect("an empty chunk has room")
+    }
+
+    fn insert(&mut self, key: usize) {
+        if self.held.contains_key(&key) || self.held.len() >= self.keys_max {
+            return;
+        }
+        let slot = self.store(key);
+        let hash = self.index.hash(fingerprint(key));
+        self.index.insert(self.index.place(hash), hash, slot, &self.pool);
+        self.held.insert(key, slot);
+    }
+
+    fn remove(&mut self, key: usize) {
+        if let Some(slot) = self.held.remove(&key) {
+            assert!(self.index.remove(self.place(key), slot), "it was there");
+            assert!(!self.index.remove(self.place(key), slot), "it is there no more");
+        }
+    }
+
+    fn repoint(&mut self, key: usize) {
+        if let Some(from) = self.held.get(&key).copied() {
+            let to = self.store(key);
+            self.index.repoint(self.place(key), from, to);
+            self.held.insert(key, to);
+        }
+    }
+
+    fn validate(&self) {
+        self.index.validate(&self.pool);
+        assert_eq!(self.index.len(), self.held.len());
+        for key in 0..2 * self.keys_max {
+            let found = self.index.find(self.place(key), fingerprint(key), &self.pool);
+            assert_eq!(found, self.held.get(&key).copied(), "key {key}");
+        }
+        for (key, place, _) in self.ahead.iter().filter(|(_, _, generation)| *generation == self.index.generation()) {
+            let found = self.index.find(*place, fingerprint(*key), &self.pool);
+            assert_eq!(
+                found,
+                self.held.get(key).copied(),
+                "key {key}: a place is good while the generation is the same"
+            );
+        }
+    }
+}
+
+fn fingerprint(key: usize) -> Fingerprint {
+    Fingerprint([key as u64, 0])
+}

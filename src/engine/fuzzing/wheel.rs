@@ -1,0 +1,148 @@
+//! The wheel against a list of keys and deadlines.
+
+use crate::Fingerprint;
+use crate::engine::pool::{NONE, Pool, chunk_of};
+use crate::engine::wheel::Wheel;
+use crate::fuzzing::Choices;
+use std::collections::BTreeMap;
+
+/// Enough to fill a chunk.
+const MANY: usize = 40;
+
+/// Keys are pushed, die as the watermark moves, and are evicted and vacated; none may die early, or late by more than a
+/// 64th of its life.
+pub fn wheel(bytes: &[u8]) {
+    let mut choices = Choices::new(bytes);
+    let mut steps = || {
+        let (span, origin) = (choices.span()?, choices.time(1 << 40)?);
+        let mut run = Run::new(span);
+        loop {
+            run.step(&mut choices, origin)?;
+            run.validate();
+        }
+    };
+    let _: Option<()> = steps();
+}
+
+struct Kept {
+    key: Fingerprint,
+    /// Or the watermark at which it came, if that was later.
+    deadline: u64,
+    has_moved_up: bool,
+    /// The highest watermark at which it may be alive.
+    alive_until: u64,
+}
+
+struct Run {
+    wheel: Wheel,
+    pool: Pool,
+    watermark: u64,
+    /// By slot number.
+    kept: BTreeMap<u32, Kept>,
+    keys_pushed: u64,
+}
+
+impl Run {
+    fn new(span: u64) -> Self {
+        Self { wheel: Wheel::new(span), pool: Pool::new(), watermark: 0, kept: BTreeMap::new(), keys_pushed: 0 }
+    }
+
+    /// Before there is a watermark, deadlines lie around `origin`.
+    fn step(&mut self, choices: &mut Choices<'_>, origin: u64) -> Option<()> {
+        let around = if self.watermark == 0 { origin } else { self.watermark };
+        let what = choices.byte()?;
+        match what % 8 {
+            0..=3 => {
+                let deadline = choices.time(around)?;
+                let times = if what >= 192 { MANY } else { 1 };
+                (0..times).for_each(|_| self.push(deadline));
+            }
+            4 => {
+                self.watermark = self.watermark.max(choices.time(around)?);
+                self.wheel.advance(&mut self.pool, self.watermark);
+            }
+            5 => self.free_dead(),
+            6 => self.evict(),
+            _ => {
+                let at = choices.among(self.kept.len())?;
+                self.vacate(at);
+            }
+        }
+        Some(())
+    }
+
+    fn push(&mut self, deadline: u64) {
+        self.keys_pushed += 1;
+        let key = Fingerprint([self.keys_pushed, 0]);
+        let slot = self.wheel.push(&mut self.pool, key, deadline, self.watermark);
+        let has_moved_up = deadline < self.watermark;
+        let deadline = deadline.max(self.watermark);
+        let life = deadline - self.watermark;
+        // Without a watermark a slot may be wider.
+        let alive_until = if self.watermark == 0 { u64::MAX } else { deadline.saturating_add(life / 64) };
+        let before = self.kept.insert(slot, Kept { key, deadline, has_moved_up, alive_until });
+        assert!(before.is_none(), "two keys at one slot number");
+    }
+
+    fn free_dead(&mut self) {
+        let chunk = self.wheel.dead_head();
+        if chunk != NONE {
+            self.kept.retain(|slot, _| chunk_of(*slot) != chunk);
+            self.wheel.free_dead(&mut self.pool);
+        }
+    }
+
+    fn evict(&mut self) {
+        let alive = self.alive();
+        let Some(evicted) = self.wheel.evict(&mut self.pool) else {
+            assert!(alive.is_empty(), "there is a key to evict");
+            return;
+        };
+        assert!(alive.contains(&evicted.slot), "a dead key cannot be evicted");
+        let gone = self.kept.remove(&evicted.slot).expect("a key that is there");
+        assert_eq!(gone.key, evicted.key);
+        assert!(gone.deadline <= evicted.last_deadline, "the last deadline that it can have had");
+        let next = alive.iter().filter_map(|slot| self.kept.get(slot)).map(|kept| kept.alive_until).min();
+        assert!(next.is_none_or(|next| evicted.last_deadline <= next), "another would expire first for certain");
+    }
+
+    fn vacate(&mut self, at: usize) {
+        let alive = self.alive();
+        let Some(slot) = alive.get(at % alive.len().max(1)) else { return };
+        self.kept.remove(slot);
+        if let Some((stood_at, key)) = self.wheel.vacate(&mut self.pool, *slot, self.watermark) {
+            let moved = self.kept.remove(&stood_at).expect("a key that is there");
+            assert_eq!(moved.key, key);
+            self.kept.insert(*slot, moved);
+        }
+    }
+
+    fn alive(&self) -> Vec<u32> {
+        let mut alive = Vec::new();
+        self.wheel.validate(&self.pool, self.watermark, |slot, is_dead| {
+            if !is_dead {
+                alive.push(slot);
+            }
+        });
+        alive
+    }
+
+    fn validate(&self) {
+        let mut found = 0;
+        let chunks = self.wheel.validate(&self.pool, self.watermark, |slot, is_dead| {
+            found += 1;
+            let kept = self.kept.get(&slot).expect("a key that was pushed");
+            assert_eq!(self.pool.key(slot), kept.key);
+            if is_dead {
+                assert!(kept.deadline < self.watermark, "dead early");
+            } else {
+                assert!(self.watermark <= kept.alive_until, "dead late");
+            }
+            let (first, last, is_as_it_came) = Wheel::deadlines(&self.pool, slot);
+            assert!((first..=last).contains(&kept.deadline), "{first}..={last}: not {}", kept.deadline);
+            assert!(!(is_as_it_came && kept.has_moved_up), "a key that was moved up is known as such");
+        });
+        assert_eq!(found, self.kept.len(), "every key is in the wheel");
+        self.pool.validate(chunks);
+    }
+}

@@ -1,0 +1,72 @@
+//! Keys that somebody chose cost no more than others: counted in buckets looked at and tags mistaken, not in time.
+
+use super::{Index, IndexHasher};
+use crate::Fingerprint;
+use crate::engine::pool::Pool;
+
+/// As many keys as this, or as `ONCEWHEEL_HOSTILE_KEYS` says.
+const KEYS: usize = 1_000_000;
+const SECRETS: u64 = 16;
+
+/// Makes a key of a number.
+type Pattern = fn(u64) -> u128;
+
+/// Per key: buckets passed on the way to it, other keys' tags mistaken for its.
+fn work(count: usize, secret: [u64; 2], key: impl Fn(u64) -> u128) -> (f64, f64) {
+    let mut index = Index::new(count, IndexHasher::new(secret));
+    let mut pool = Pool::new();
+    let mut chunk = pool.allocate(0, 0);
+    for number in 0..count as u64 {
+        let key = Fingerprint::from_u128(key(number));
+        let slot = pool.push(chunk, key, 0).unwrap_or_else(|| {
+            chunk = pool.allocate(0, 0);
+            pool.push(chunk, key, 0).expect("an empty chunk has room")
+        });
+        let hash = index.hash(key);
+        index.insert(index.place(hash), hash, slot, &pool);
+    }
+    let sum = |work: fn(&super::Partition) -> u64| index.partitions.iter().map(work).sum::<u64>() as f64 / count as f64;
+    (sum(super::Partition::passed), sum(super::Partition::confused))
+}
+
+/// Numbers that look random (the finaliser of `SplitMix64`).
+fn mixed(number: u64) -> u64 {
+    let z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[test]
+fn keys_that_somebody_chose_are_no_more_work_than_random_ones() {
+    let count = std::env::var("ONCEWHEEL_HOSTILE_KEYS").ok().and_then(|keys| keys.parse().ok()).unwrap_or(KEYS);
+    let hostile: [(&str, Pattern); 9] = [
+        ("counters, which without a secret all have one hash", u128::from),
+        ("counters in the high half, likewise", |n| u128::from(n) << 64),
+        ("counters in the highest bits", |n| u128::from(n) << 100),
+        ("both halves the same", |n| u128::from(n) << 64 | u128::from(n)),
+        ("halves that are each other's complement", |n| u128::from(n) << 64 | u128::from(!n)),
+        ("a shared prefix", |n| 0x6f6e_6365_7768_6565_6c00_0000_0000_0000 | u128::from(n)),
+        ("a shared suffix", |n| u128::from(n) << 64 | 0x6f6e_6365_7768_6565),
+        ("every fifth bit", |n| (0..24).fold(0, |bits, bit| bits | u128::from(n >> bit & 1) << (5 * bit))),
+        ("a factor that is a power of two", |n| u128::from(n) << 64 | 1 << 63),
+    ];
+    let count = count / SECRETS as usize;
+    let of_all = |key: Pattern| -> Vec<(f64, f64)> {
+        (0..SECRETS).map(|number| work(count, [mixed(2 * number), mixed(2 * number + 1)], key)).collect()
+    };
+    // Lines that a search looks at: buckets, and the chunks of keys with the tag.
+    let lines = |work: &[(f64, f64)]| {
+        1.0 + work.iter().map(|(passed, confused)| passed + confused).sum::<f64>() / SECRETS as f64
+    };
+    let most = |work: &[(f64, f64)]| work.iter().map(|(passed, confused)| 1.0 + passed + confused).fold(0.0, f64::max);
+    let random = of_all(|n| u128::from(mixed(n)) << 64 | u128::from(mixed(!n)));
+    println!("{count} random keys, {SECRETS} times: {:.4} lines looked at for each", lines(&random));
+    for (name, key) in hostile {
+        let work = of_all(key);
+        println!("{name}: {:.4}, at most {:.4}", lines(&work), most(&work));
+        // Numbers in a row are spread more evenly over buckets than random ones; but with some secrets, tags in a bucket
+        // are alike. Nobody outside knows which secrets, and keys that the cache has hashed itself are as random ones.
+        assert!(lines(&work) <= 1.25 * lines(&random) && most(&work) <= 4.0, "{name}: lines looked at");
+    }
+}

@@ -1,0 +1,86 @@
+//! What the fuzzer calls, with any bytes, and the tests with those that it found worth keeping (`fuzz/corpus`).
+
+pub use crate::engine::fuzzing::{index, pool, wheel};
+pub use crate::journal::fuzzing::{journal_decode, journal_open};
+pub use crate::unsync::fuzzing::unsync;
+
+/// Bytes as choices, for as long as there are any.
+pub(crate) struct Choices<'a>(std::slice::Iter<'a, u8>);
+
+impl<'a> Choices<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes.iter())
+    }
+
+    pub(crate) fn byte(&mut self) -> Option<u8> {
+        self.0.next().copied()
+    }
+
+    pub(crate) fn number(&mut self) -> Option<usize> {
+        Some(usize::from(self.byte()?) << 8 | usize::from(self.byte()?))
+    }
+
+    /// One of `count`; 0 if there is none.
+    pub(crate) fn among(&mut self, count: usize) -> Option<usize> {
+        Some(self.number()? % count.max(1))
+    }
+
+    /// A length of time: any, from a millisecond to years, or where the wheel's levels and slots begin, give or take one.
+    pub(crate) fn span(&mut self) -> Option<u64> {
+        let (how, count) = (self.byte()?, self.byte()?);
+        if how < 128 {
+            let scale = [1, 10, 1_000, 60_000, 86_400_000, 40_000_000_000][usize::from(how) % 6];
+            return Some(scale * u64::from(count));
+        }
+        let slots: u128 = [1, 63, 64, 511, 512, 513, 1023, 1024][usize::from(count) % 8];
+        let span = slots << (3 * (u32::from(how) % 20));
+        let off = i64::from(count / 8 % 3) - 1;
+        Some(u64::try_from(span).unwrap_or(u64::MAX).saturating_add_signed(off))
+    }
+
+    /// A time some length before or after `origin`, or an end of time.
+    pub(crate) fn time(&mut self, origin: u64) -> Option<u64> {
+        let how = self.byte()?;
+        let span = self.span()?;
+        Some(match how {
+            0..100 => origin.saturating_add(span),
+            100..200 => origin.saturating_sub(span),
+            200..248 => origin,
+            248..252 => u64::MAX - span % 2,
+            252.. => span % 2,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+    use std::path::Path;
+
+    fn replay(target: &str, run: fn(&[u8])) {
+        let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+        if !fuzz.exists() {
+            return; // not part of the published package
+        }
+        let kept: Vec<_> = std::fs::read_dir(fuzz.join("corpus").join(target)).unwrap().collect();
+        assert!(!kept.is_empty(), "a corpus is kept");
+        for file in kept {
+            let path = file.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(catch_unwind(|| run(&bytes)).is_ok(), "{}", path.display());
+        }
+    }
+
+    macro_rules! replays {
+        ($($target:ident)*) => {
+            $(
+                #[test]
+                fn $target() {
+                    replay(stringify!($target), super::$target);
+                }
+            )*
+        };
+    }
+
+    replays! { wheel index pool unsync journal_decode journal_open }
+}
