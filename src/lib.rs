@@ -175,6 +175,7 @@ mod engine;
 mod error;
 mod fingerprint;
 mod journal;
+mod locks;
 #[cfg(feature = "registry")]
 mod registry;
 mod stats;

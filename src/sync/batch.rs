@@ -2,8 +2,8 @@
 
 use super::inner::{Inner, Local};
 use crate::engine::Full;
+use crate::locks::MutexGuard;
 use crate::{Error, Fingerprint, Timestamp, Verdict};
-use parking_lot::MutexGuard;
 use std::cell::RefCell;
 
 /// Entries that are sorted at a time: some 50 KiB, which stay in the cache.

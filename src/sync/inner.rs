@@ -4,12 +4,11 @@ use super::room::Spare;
 use crate::config::{Checked, MAX_SHARDS};
 use crate::engine::{IndexHash, IndexHasher, Settings, Shard};
 use crate::fingerprint::Secret;
+use crate::locks::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering::Relaxed};
 use crate::time::SystemClock;
 use crate::watermark::Progress;
 use crate::{Config, Error, Fingerprint, Timestamp, Verdict, WhenFull};
 use crossbeam_utils::CachePadded;
-use parking_lot::{Mutex, MutexGuard};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Calls to a shard between two readings of the system clock.
 const CALLS_PER_CLOCK_READING: u32 = 64;

@@ -11,12 +11,11 @@ pub use claim::Claim;
 use crate::answer::Outcome;
 use crate::engine::Shard;
 use crate::fingerprint::Key;
+use crate::locks::{Mutex, Ordering::Relaxed};
 use crate::{Claimed, Config, Error, Fingerprint, MinMsgTime, Stats, Timestamp, Verdict};
 use crossbeam_utils::CachePadded;
 use inner::{Inner, Local};
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The dedup cache of several worker threads, or of one that hands claims around.
 ///
