@@ -21,6 +21,9 @@ cargo test --all-features
 step "tests compiled as released: optimised, without overflow checks"
 cargo test --release --all-features --test it
 
+step "interleavings: 10,000 schedules of each scenario"
+ci/interleavings.sh
+
 step "documentation without warnings"
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 

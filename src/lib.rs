@@ -199,6 +199,9 @@ pub use watermark::{Horizon, MinMsgTime};
 #[doc(hidden)]
 pub use journal::fuzzing;
 
+#[cfg(all(test, shuttle))]
+mod interleavings;
+
 /// The README's program is compiled and run with the other examples.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
