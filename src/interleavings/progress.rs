@@ -63,6 +63,21 @@ fn the_watermark_never_goes_back_for_anyone() {
 }
 
 #[test]
+fn a_message_of_unknown_time_is_never_too_old() {
+    // The broker's clock is ahead of this one's, by less than `max_clock_skew`.
+    explore(["fresh, fresh"], || {
+        let cache = DedupCache::new(config()).unwrap();
+        cache.advance(at(10_000));
+        thread::scope(|scope| {
+            scope.spawn(|| observe(&cache, 10_500));
+            let first = told(&cache.insert("a", None));
+            let second = if let Ok(Claimed::Fresh(_)) = cache.claim("b", None) { "fresh" } else { "not fresh" };
+            format!("{first}, {second}")
+        })
+    });
+}
+
+#[test]
 fn dead_keys_make_room_for_those_that_come_while_they_are_reclaimed() {
     // Four dead or dying keys fill the cache; two come. A full cache can only be one that had not heard of the time.
     explore(["fresh, fresh", "full, fresh", "fresh, full", "full, full"], || {

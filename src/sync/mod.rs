@@ -138,7 +138,7 @@ impl DedupCache {
         let key = key.fingerprint(&inner.secret);
         let hash = inner.hasher.hash(key);
         let now = inner.now();
-        let claimed = inner.with_room(hash, |shard| shard.claim(hash, key, time, now))?;
+        let claimed = inner.with_room(hash, |shard| shard.claim(hash, key, time.past(shard.watermark()), now))?;
         let claimed = claimed.map(|generation| Claim::new(self.clone(), hash, key, generation));
         if let Claimed::Fresh(_) = claimed {
             inner.check_journal()?; // what could not be committed must not be begun: the claim is given up
