@@ -33,6 +33,9 @@ fi
 step "a soak of ten seconds"
 cargo run --quiet --release --example soak -- --seconds 10
 
+step "interleavings: 10,000 schedules of each scenario"
+ci/interleavings.sh
+
 step "documentation without warnings"
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 

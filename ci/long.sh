@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What takes too long for every change: run it before a release. About three hours; needs a nightly toolchain and
+# What takes too long for every change: run it before a release. Some hours; needs a nightly toolchain and
 # `cargo install cargo-fuzz` for the fuzzer. ci/check.sh runs the same at a smaller scale.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,5 +29,8 @@ ci/fuzz.sh $((3600 / 7))
 
 step "a soak of an hour"
 cargo run --release --example soak -- --seconds 3600
+
+step "interleavings: 1,000,000 schedules of each scenario"
+ONCEWHEEL_SCHEDULES=1000000 ci/interleavings.sh
 
 step "all is well"

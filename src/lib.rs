@@ -182,6 +182,7 @@ mod fingerprint;
 #[doc(hidden)]
 pub mod fuzzing;
 mod journal;
+mod locks;
 #[cfg(feature = "registry")]
 mod registry;
 mod stats;
@@ -200,6 +201,9 @@ pub use registry::Registry;
 pub use stats::{DuplicateAges, Stats};
 pub use time::Timestamp;
 pub use watermark::{Horizon, MinMsgTime};
+
+#[cfg(all(test, shuttle))]
+mod interleavings;
 
 /// The README's program is compiled and run with the other examples.
 #[cfg(doctest)]

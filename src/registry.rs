@@ -1,7 +1,7 @@
 //! Caches by queue, for a process that consumes from many.
 
+use crate::locks::DashMap;
 use crate::{Config, Error, sync::DedupCache};
-use dashmap::DashMap;
 
 /// One [`sync::DedupCache`](DedupCache) for each queue, made when the queue is first met. Each has its own configuration,
 /// watermark and secret: the same key in two queues is two keys, and a slow queue does not hold up the forgetting of

@@ -1,8 +1,7 @@
 //! One writer for many threads: what comes while one writes is written together next, so that many share one sync.
 
 use super::{JournalError, Keys, Ops, Writer};
-use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::locks::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 pub(crate) struct Shared {

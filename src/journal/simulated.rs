@@ -2,7 +2,7 @@
 #![cfg_attr(fuzzing, allow(dead_code))] // the fuzzer only damages files
 
 use super::storage::{Appender, Storage};
-use parking_lot::{Condvar, Mutex};
+use crate::locks::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! Many keys at once: sorted by shard, so that a lock is taken once for many keys.
 
-use super::inner::{Inner, Local};
+use super::inner::{Admitted, Inner, Local};
 use crate::engine::Full;
+use crate::locks::MutexGuard;
 use crate::{Error, Fingerprint, Timestamp, Verdict};
-use parking_lot::MutexGuard;
 use std::cell::RefCell;
 
 /// Entries that are sorted at a time: some 50 KiB, which stay in the cache.
@@ -86,7 +86,7 @@ fn insert_blocks(
             inner.spare.take_back(block.len(), unused);
         } else {
             for (key, time) in block {
-                let time = inner.admit_known(*time);
+                let time = Admitted::Known(inner.admit_known(*time));
                 verdicts.push(inner.insert_unsettled(inner.hasher.hash(*key), *key, time, call)?);
             }
         }

@@ -1,7 +1,7 @@
 //! The journal of a cache of many threads. No lock of a shard is held while it is written: until then, the keys of a call
 //! are in flight to all others.
 
-use super::inner::Inner;
+use super::inner::{Admitted, Inner};
 use super::{Claim, DedupCache, batch};
 use crate::config::Checked;
 use crate::engine::{Full, Held, IndexHash};
@@ -163,13 +163,15 @@ impl Inner {
         journal: &Journal,
         hash: IndexHash,
         key: Fingerprint,
-        time: u64,
+        time: Admitted,
     ) -> Result<Verdict, Error> {
         let call = journal.shared.next_call();
         let verdict = self.insert_unsettled(hash, key, time, call)?;
         if verdict != Verdict::Fresh {
             return Ok(verdict);
         }
+        // Where the watermark has moved on, to a later time than in memory: late is safe.
+        let time = time.past(self.published.watermark());
         let recorded = self.record(journal, &mut one(key, time));
         self.with_caught_up(hash, |shard| {
             shard.settle(call);
@@ -187,13 +189,13 @@ impl Inner {
         &self,
         hash: IndexHash,
         key: Fingerprint,
-        time: u64,
+        time: Admitted,
         call: u64,
     ) -> Result<Verdict, Full> {
         let now = self.now();
         self.with_room(hash, |shard| {
             shard.set_call(call);
-            let inserted = shard.insert(hash, key, time, now);
+            let inserted = shard.insert(hash, key, time.past(shard.watermark()), now);
             shard.set_call(0);
             if call != 0 && inserted == Ok(Verdict::Fresh) {
                 shard.unsettle(key, call);

@@ -4,12 +4,11 @@ use super::room::Spare;
 use crate::config::{Checked, MAX_SHARDS};
 use crate::engine::{IndexHash, IndexHasher, Settings, Shard};
 use crate::fingerprint::Secret;
+use crate::locks::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering::Relaxed};
 use crate::time::SystemClock;
 use crate::watermark::Progress;
 use crate::{Config, Error, Fingerprint, Timestamp, Verdict, WhenFull};
 use crossbeam_utils::CachePadded;
-use parking_lot::{Mutex, MutexGuard};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Calls to a shard between two readings of the system clock.
 const CALLS_PER_CLOCK_READING: u32 = 64;
@@ -78,12 +77,12 @@ impl Inner {
         })
     }
 
-    pub(super) fn insert(&self, hash: IndexHash, key: Fingerprint, time: u64) -> Result<Verdict, Error> {
+    pub(super) fn insert(&self, hash: IndexHash, key: Fingerprint, time: Admitted) -> Result<Verdict, Error> {
         if let Some(journal) = &self.journal {
             return self.insert_durably(journal, hash, key, time);
         }
         let now = self.now();
-        Ok(self.with_room(hash, |shard| shard.insert(hash, key, time, now))?)
+        Ok(self.with_room(hash, |shard| shard.insert(hash, key, time.past(shard.watermark()), now))?)
     }
 
     pub(super) fn with_caught_up<R>(&self, hash: IndexHash, call: impl FnOnce(&mut Shard) -> R) -> R {
@@ -130,10 +129,10 @@ impl Inner {
     }
 
     #[inline]
-    pub(super) fn admit(&self, msg_time: Option<Timestamp>) -> Result<u64, Error> {
+    pub(super) fn admit(&self, msg_time: Option<Timestamp>) -> Result<Admitted, Error> {
         match msg_time {
-            Some(time) => Ok(self.admit_known(time)),
-            None => self.change_progress(Progress::admit_unknown),
+            Some(time) => Ok(Admitted::Known(self.admit_known(time))),
+            None => self.change_progress(Progress::admit_unknown).map(Admitted::Unknown),
         }
     }
 
@@ -168,6 +167,24 @@ impl Inner {
                 local.shard.reclaim_some(self.shards.len());
                 self.spare.settle(&mut local.shard);
             }
+        }
+    }
+}
+
+/// The time that a delivery counts with.
+#[derive(Clone, Copy)]
+pub(super) enum Admitted {
+    Known(u64),
+    /// At least this, and no earlier than the watermark: it may have moved since, but nothing older is delivered.
+    Unknown(u64),
+}
+
+impl Admitted {
+    #[inline]
+    pub(super) fn past(self, watermark: u64) -> u64 {
+        match self {
+            Self::Known(time) => time,
+            Self::Unknown(time) => time.max(watermark),
         }
     }
 }

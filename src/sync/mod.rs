@@ -11,12 +11,11 @@ pub use claim::Claim;
 use crate::answer::Outcome;
 use crate::engine::Shard;
 use crate::fingerprint::Key;
+use crate::locks::{Mutex, Ordering::Relaxed};
 use crate::{Claimed, Config, Error, Fingerprint, MinMsgTime, Stats, Timestamp, Verdict};
 use crossbeam_utils::CachePadded;
 use inner::{Inner, Local};
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The dedup cache of several worker threads, or of one that hands claims around.
 ///
@@ -139,7 +138,7 @@ impl DedupCache {
         let key = key.fingerprint(&inner.secret);
         let hash = inner.hasher.hash(key);
         let now = inner.now();
-        let claimed = inner.with_room(hash, |shard| shard.claim(hash, key, time, now))?;
+        let claimed = inner.with_room(hash, |shard| shard.claim(hash, key, time.past(shard.watermark()), now))?;
         let claimed = claimed.map(|generation| Claim::new(self.clone(), hash, key, generation));
         if let Claimed::Fresh(_) = claimed {
             inner.check_journal()?; // what could not be committed must not be begun: the claim is given up

@@ -3,9 +3,8 @@
 
 use super::inner::{Inner, Local};
 use crate::engine::{Full, IndexHash, Shard};
-use parking_lot::MutexGuard;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::locks::Ordering::{Acquire, Relaxed, Release};
+use crate::locks::{AtomicU64, MutexGuard, yield_now};
 
 const PORTION_MAX: usize = 1024;
 
@@ -116,7 +115,7 @@ impl Inner {
         }
         drop(all);
         if spare & LEFT == 0 {
-            std::thread::yield_now(); // to the batch that has it
+            yield_now(); // to the batch that has it
         }
         Some(self.enter(at, 0))
     }

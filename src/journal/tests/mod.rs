@@ -4,6 +4,8 @@ mod crash;
 mod damage;
 mod faults;
 mod format;
+#[cfg(shuttle)]
+mod interleavings;
 mod threads;
 mod upkeep;
 

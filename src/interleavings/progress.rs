@@ -1,0 +1,131 @@
+//! The watermark moves while keys come.
+
+use super::*;
+use crate::MinMsgTime;
+use shuttle::thread;
+
+fn observe(cache: &DedupCache, millis: u64) {
+    cache.observe(MinMsgTime::Known(at(millis))).unwrap();
+}
+
+#[test]
+fn a_key_whose_deadline_the_watermark_has_not_passed_is_never_lost() {
+    // The watermark comes to its deadline, and no further. One that it was ahead of had to be refused both times.
+    explore(["fresh, duplicate", "too old, too old"], || {
+        let cache = DedupCache::new(config()).unwrap();
+        let _ = cache.insert("dies", at(9_000)).unwrap();
+        let outcome = thread::scope(|scope| {
+            scope.spawn(|| {
+                observe(&cache, 11_000);
+                observe(&cache, 10_000 + SPAN);
+            });
+            let other = scope.spawn(|| told(&cache.insert("later", at(12_000))));
+            let first = told(&cache.insert("a", at(10_000)));
+            assert_eq!(other.join().unwrap(), "fresh");
+            format!("{first}, {}", told(&cache.insert("a", at(10_000))))
+        });
+        assert_eq!(is_held(&cache, "a"), outcome.starts_with("fresh"));
+        assert!(is_held(&cache, "later"));
+        cache.validate();
+        // Nor is one kept for ever.
+        observe(&cache, 20_000);
+        cache.validate();
+        assert_eq!(cache.len(), 0);
+        outcome
+    });
+}
+
+#[test]
+fn the_watermark_never_goes_back_for_anyone() {
+    explore(["16000"], || {
+        let horizon = config().horizon.max_retention(Duration::from_millis(5_000));
+        let cache = DedupCache::new(Config { horizon, ..config() }).unwrap();
+        let watch = || {
+            let mut seen = [cache.watermark(), cache.stats().watermark, cache.watermark(), cache.stats().watermark];
+            assert!(seen.is_sorted(), "{seen:?}");
+            seen[0] = seen[3];
+            seen[0]
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| cache.advance(at(20_000)));
+            scope.spawn(|| {
+                observe(&cache, 14_000);
+                assert!(cache.watermark() >= Some(at(14_000)), "what was observed is published");
+                observe(&cache, 16_000);
+                assert_eq!(cache.watermark(), Some(at(16_000)));
+            });
+            scope.spawn(|| observe(&cache, 13_000));
+            watch();
+        });
+        cache.validate();
+        cache.watermark().unwrap().as_millis().to_string()
+    });
+}
+
+#[test]
+fn a_message_of_unknown_time_is_never_too_old() {
+    // The broker's clock is ahead of this one's, by less than `max_clock_skew`.
+    explore(["fresh, fresh"], || {
+        let cache = DedupCache::new(config()).unwrap();
+        cache.advance(at(10_000));
+        thread::scope(|scope| {
+            scope.spawn(|| observe(&cache, 10_500));
+            let first = told(&cache.insert("a", None));
+            let second = if let Ok(Claimed::Fresh(_)) = cache.claim("b", None) { "fresh" } else { "not fresh" };
+            format!("{first}, {second}")
+        })
+    });
+}
+
+#[test]
+fn dead_keys_make_room_for_those_that_come_while_they_are_reclaimed() {
+    // Four dead or dying keys fill the cache; two come. A full cache can only be one that had not heard of the time.
+    explore(["fresh, fresh", "full, fresh", "fresh, full", "full, full"], || {
+        let cache = DedupCache::new(config().max_keys(4)).unwrap();
+        for (number, key) in ["k", "l", "m", "n"].into_iter().enumerate() {
+            let _ = cache.insert(key, at(9_000 + number as u64)).unwrap();
+        }
+        let outcome = thread::scope(|scope| {
+            scope.spawn(|| observe(&cache, 11_500));
+            let other = scope.spawn(|| told(&cache.insert("a", at(11_500))));
+            let heard = cache.watermark() == Some(at(11_500));
+            let first = told(&cache.insert("b", at(11_500)));
+            assert!(first == "fresh" || !heard, "dead keys are room");
+            format!("{first}, {}", other.join().unwrap())
+        });
+        cache.validate();
+        for key in ["a", "b", "c", "d"] {
+            assert_ne!(told(&cache.insert(key, at(11_600))), "full", "the dead are gone or go now");
+        }
+        assert_eq!(told(&cache.insert("e", at(11_600))), "full");
+        cache.validate();
+        outcome
+    });
+}
+
+#[test]
+fn giving_memory_back_takes_no_key_with_it() {
+    explore(["fresh, duplicate", "duplicate, fresh"], || {
+        let cache = DedupCache::new(config().max_keys(1_024)).unwrap();
+        let dying: Vec<_> = (0..200).map(|key| (crate::Fingerprint::from_u128(key), at(1_000))).collect();
+        cache.insert_batch(&dying, &mut Vec::new()).unwrap();
+        let _ = cache.insert("there", at(10_000)).unwrap();
+        let outcome = thread::scope(|scope| {
+            scope.spawn(|| {
+                observe(&cache, 9_000);
+                while cache.shrink() {}
+            });
+            scope.spawn(|| while cache.shrink() {});
+            let other = scope.spawn(|| told(&cache.insert("a", at(10_000))));
+            let first = told(&cache.insert("a", at(10_000)));
+            assert_eq!(told(&cache.insert("there", at(10_000))), "duplicate");
+            format!("{first}, {}", other.join().unwrap())
+        });
+        cache.validate();
+        assert!(is_held(&cache, "a") && is_held(&cache, "there"));
+        while cache.shrink() {}
+        cache.validate();
+        assert_eq!(cache.len(), 2);
+        outcome
+    });
+}

@@ -1,0 +1,237 @@
+//! Threads that meet over a journal, in every order that a scheduler comes upon: see `crate::interleavings`.
+
+use super::*;
+use crate::interleavings::{explore, told};
+use crate::journal::{Problem, simulated::Fault};
+use shuttle::thread;
+use std::io::ErrorKind;
+
+fn opened(storage: &Simulated) -> sync::DedupCache {
+    let config = config().shards(2).secret([7; 16]);
+    sync::DedupCache::open_in(storage.boxed(), config, Durability::Power, OpenOptions::new()).unwrap()
+}
+
+/// With a segment that is begun, so that a write is an append and a sync.
+fn begun() -> (Simulated, sync::DedupCache) {
+    let storage = Simulated::default();
+    let cache = opened(&storage);
+    assert_eq!(insert(&cache, "there"), "fresh");
+    (storage, cache)
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn insert(cache: &sync::DedupCache, key: &str) -> &'static str {
+    told(&cache.insert(key, at(10_000)))
+}
+
+fn is_held(cache: &sync::DedupCache, key: &str) -> bool {
+    cache.holds(cache.fingerprint(key.as_bytes()))
+}
+
+/// What is in memory at rest is what a process that comes after it finds, whether this one has crashed or the power was
+/// lost.
+fn assert_survives(storage: &Simulated, cache: &sync::DedupCache, keys: &[&str]) {
+    cache.validate();
+    let (images, all) = storage.disk().after_loss_of_power(64);
+    assert!(all, "little is on its way at rest");
+    for image in images.into_iter().chain([storage.disk().at_rest()]) {
+        let after = opened(&Simulated::on(image));
+        for key in keys {
+            assert_eq!(is_held(&after, key), is_held(cache, key), "{key}: after, before");
+        }
+        assert_eq!(after.watermark(), cache.watermark());
+    }
+}
+
+#[test]
+fn a_key_is_in_flight_until_no_loss_of_power_can_undo_it() {
+    let allowed = ["fresh, in flight", "fresh, duplicate", "in flight, fresh", "duplicate, fresh"];
+    explore(allowed, || {
+        let (storage, cache) = begun();
+        let see = || {
+            let told = insert(&cache, "a");
+            if told == "duplicate" {
+                for image in storage.disk().after_loss_of_power(64).0 {
+                    assert!(is_held(&opened(&Simulated::on(image)), "a"), "a duplicate of what may be lost");
+                }
+            }
+            told
+        };
+        let outcome = thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(insert(&cache, "b"), "fresh"));
+            let other = scope.spawn(see);
+            let first = see();
+            format!("{first}, {}", other.join().unwrap())
+        });
+        assert_survives(&storage, &cache, &["a", "b", "there"]);
+        outcome
+    });
+}
+
+#[test]
+fn a_batch_and_a_single_call_record_each_key_once() {
+    explore(["fid: f", "fdd: f", "ffd: i", "ffd: d"], || {
+        let (storage, cache) = begun();
+        let entries = ["a", "b", "a"].map(|key| (cache.fingerprint(key.as_bytes()), at(10_000)));
+        let outcome = thread::scope(|scope| {
+            let single = scope.spawn(|| &insert(&cache, "b")[..1]);
+            let mut verdicts = Vec::new();
+            cache.insert_batch(&entries, &mut verdicts).unwrap();
+            let batch: String = verdicts.into_iter().map(|verdict| &told(&Ok(verdict))[..1]).collect();
+            format!("{batch}: {}", single.join().unwrap())
+        });
+        assert_survives(&storage, &cache, &["a", "b"]);
+        outcome
+    });
+}
+
+/// Three threads record, and calls to the disk fail from the one of number `from` on, as many as `count`. Each is told what
+/// became of its key, and a fourth that looks on is told of no key that was then refused.
+fn while_the_disk_fails(from: usize, count: usize) -> String {
+    let (storage, cache) = begun();
+    let next = storage.calls();
+    storage.fail(next + from..(next + from).saturating_add(count), Fault::Error(ErrorKind::Other));
+    let keys = ["a", "b", "c"];
+    let (results, seen) = thread::scope(|scope| {
+        let cache = &cache;
+        let inserts = keys.map(|key| scope.spawn(move || cache.insert(key, at(10_000))));
+        let seen = [(); 2].map(|()| matches!(cache.claim("a", at(10_000)), Ok(Claimed::Duplicate)));
+        (inserts.map(|insert| insert.join().unwrap()), seen)
+    });
+    assert!(!seen.contains(&true) || results[0].is_ok(), "a duplicate of what was refused");
+    assert!(seen.is_sorted(), "a duplicate is one from then on");
+    cache.validate();
+    let after = opened(&Simulated::on(storage.disk().at_rest()));
+    for (key, result) in keys.into_iter().zip(&results) {
+        match result {
+            Ok(verdict) => {
+                // The one who looks on claims `a`, and that another records it meanwhile is said to be in flight.
+                let is_recorded = *verdict == Verdict::Fresh;
+                assert!(is_recorded || (key == "a" && *verdict == Verdict::InFlight), "{key}: {verdict:?}");
+                assert_eq!((is_held(&cache, key), is_held(&after, key)), (is_recorded, is_recorded), "{key}");
+            }
+            Err(Error::Journal(error)) => {
+                assert!(!is_held(&cache, key), "{key} was refused");
+                assert!(!is_held(&after, key) || error.problem() == Problem::Stopped, "{key} was refused: {error}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    format!("{} refused", results.iter().filter(|result| result.is_err()).count())
+}
+
+#[test]
+fn a_failing_append_is_told_to_all_who_waited_for_it_and_no_others() {
+    // Who comes first writes alone. Those who come meanwhile are written together, if both do.
+    explore(["1 refused"], || while_the_disk_fails(0, 1));
+    explore(["1 refused", "2 refused"], || while_the_disk_fails(2, 1));
+}
+
+#[test]
+fn a_failing_sync_costs_nobody_his_key() {
+    explore(["0 refused"], || while_the_disk_fails(1, 1));
+}
+
+#[test]
+fn a_disk_that_fails_for_good_leaves_nobody_waiting() {
+    explore(["2 refused", "3 refused"], || while_the_disk_fails(1, usize::MAX));
+    explore(["1 refused", "2 refused"], || while_the_disk_fails(2, usize::MAX));
+}
+
+#[test]
+fn a_claim_whose_commit_was_refused_is_fresh_for_the_next_and_was_never_a_duplicate() {
+    explore(["in flight", "fresh"], || {
+        let (storage, cache) = begun();
+        let Ok(Claimed::Fresh(refused)) = cache.claim("a", at(10_000)) else { panic!("new") };
+        storage.fail(storage.calls()..storage.calls() + 1, Fault::Error(ErrorKind::StorageFull));
+        let outcome = thread::scope(|scope| {
+            let next = scope.spawn(|| match cache.claim("a", at(10_000)).unwrap() {
+                Claimed::Fresh(claim) => {
+                    claim.commit().unwrap();
+                    "fresh"
+                }
+                Claimed::InFlight => "in flight",
+                other => panic!("{other:?}"),
+            });
+            assert!(matches!(refused.commit(), Err(Error::Journal(_))));
+            next.join().unwrap()
+        });
+        assert_eq!(is_held(&cache, "a"), outcome == "fresh");
+        assert_survives(&storage, &cache, &["a", "there"]);
+        outcome.into()
+    });
+}
+
+#[test]
+fn what_is_written_of_one_key_is_written_in_order() {
+    // Forgotten and inserted again: in memory and on the disk, the last of it counts.
+    let allowed = [
+        "duplicate, duplicate",
+        "duplicate, in flight",
+        "duplicate, fresh",
+        "in flight, in flight",
+        "in flight, fresh",
+        "fresh, duplicate",
+    ];
+    explore(allowed, || {
+        let (storage, cache) = begun();
+        assert_eq!(insert(&cache, "a"), "fresh");
+        let outcome = thread::scope(|scope| {
+            scope.spawn(|| assert!(cache.forget("a")));
+            scope.spawn(|| assert_eq!(insert(&cache, "b"), "fresh"));
+            let first = insert(&cache, "a");
+            format!("{first}, {}", insert(&cache, "a"))
+        });
+        assert_survives(&storage, &cache, &["a", "b"]);
+        outcome
+    });
+}
+
+#[test]
+fn segments_are_rewritten_while_keys_are_forgotten_claimed_and_recorded() {
+    explore(["in flight", "duplicate", "fresh"], || {
+        let (storage, cache) = begun();
+        assert_eq!((insert(&cache, "a"), insert(&cache, "b")), ("fresh", "fresh"));
+        let rewrite = || {
+            let _ = cache.clone().with_journal(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
+        };
+        rewrite(); // seals
+        let outcome = thread::scope(|scope| {
+            scope.spawn(rewrite);
+            scope.spawn(|| assert!(cache.forget("a")));
+            let Ok(Claimed::Fresh(claim)) = cache.claim("c", at(10_000)) else { panic!("new") };
+            claim.commit().unwrap();
+            insert(&cache, "a")
+        });
+        assert_eq!(segments(&storage.disk()).len(), 1, "the sealed one is rewritten");
+        assert_survives(&storage, &cache, &["a", "b", "c", "there"]);
+        outcome.into()
+    });
+}
+
+#[test]
+fn the_watermark_is_recorded_and_segments_go_while_keys_come() {
+    explore(["fresh, duplicate", "duplicate, fresh", "fresh, in flight", "in flight, fresh"], || {
+        let storage = Simulated::default();
+        let cache = opened(&storage);
+        assert_eq!(told(&cache.insert("dies", at(5_000))), "fresh");
+        let _ = cache.clone().with_journal(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
+        let observe = |millis| cache.observe(MinMsgTime::Known(at(millis))).unwrap();
+        let outcome = thread::scope(|scope| {
+            scope.spawn(|| observe(9_000));
+            scope.spawn(|| observe(9_500));
+            let other = scope.spawn(|| insert(&cache, "a"));
+            let first = insert(&cache, "a");
+            format!("{first}, {}", other.join().unwrap())
+        });
+        assert_eq!(cache.watermark(), Some(at(9_500)));
+        assert_survives(&storage, &cache, &["a"]);
+        observe(9_501); // whoever found the writer busy has left it to the next
+        assert_eq!(segments(&storage.disk()).len(), 1, "the dead key's segment is gone");
+        assert_eq!(cache.stats().journal_failures, 0);
+        outcome
+    });
+}
