@@ -12,3 +12,4 @@ mod model;
 mod registry;
 mod rule;
 mod scale;
+mod simulation;

@@ -29,6 +29,8 @@ pub(crate) struct Producers {
     pub(crate) has_bursts: bool,
     pub(crate) retry_max: u64,
     pub(crate) network_max: u64,
+    /// Many last attempts come exactly at `retry_max`, many copies are under way for exactly `network_max`: where faults sit.
+    pub(crate) goes_to_limits: bool,
     pub(crate) copy_lost: u64,
     pub(crate) ack_lost: u64,
     pub(crate) stamp: Stamp,
@@ -224,6 +226,7 @@ pub(crate) fn plain(name: &'static str) -> Scenario {
             has_bursts: false,
             retry_max: 10 * MINUTE,
             network_max: 30 * SECOND,
+            goes_to_limits: true,
             copy_lost: 50,
             ack_lost: 10,
             stamp: Stamp::Broker,

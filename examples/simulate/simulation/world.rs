@@ -187,19 +187,19 @@ impl<'a, C: Cache> World<'a, C> {
         let arrives = !self.random.one_in(producers.copy_lost);
         if arrives {
             let under_way = match self.random.below(16) {
-                0 => 0,
-                1 => producers.network_max,
+                0 if producers.goes_to_limits => 0,
+                1 if producers.goes_to_limits => producers.network_max,
                 2 => self.random.below(producers.network_max + 1),
                 _ => self.random.below(producers.network_max.min(50) + 1),
             };
             self.oracle.hold(event);
-            let is_ahead = producers.stamp == Stamp::ProducerAhead && event % 16 == 0;
+            let is_ahead = producers.stamp == Stamp::ProducerAhead && event.is_multiple_of(16);
             let stamp = self.producer_clocks[event as usize % 4].read(self.truth) + if is_ahead { 6 * HOUR } else { 0 };
             self.schedule(under_way, Action::Arrive { event, stamp });
         }
         let last_at = first_at + producers.retry_max;
         let again_at = match self.random.below(8) {
-            0 => last_at,
+            0 if producers.goes_to_limits => last_at,
             1 => self.truth + 1 + self.random.below(producers.retry_max + 1),
             _ => self.truth + 1 + self.random.below(producers.retry_max / 20 + 1),
         };
