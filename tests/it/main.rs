@@ -14,3 +14,4 @@ mod model;
 mod registry;
 mod rule;
 mod scale;
+mod simulation;

@@ -1,0 +1,77 @@
+//! What must hold at the end of a run. What went wrong with a single event was found on the way, by the oracle.
+
+use super::scenario::{Broken, Scenario, Sign, Stamp};
+use super::tally::{Answers, Tally};
+
+/// From so many deliveries on, a run must have shown what its scenario is there for.
+const ENOUGH_TO_SHOW: u64 = 20_000;
+
+pub(crate) fn check(scenario: &Scenario, tally: &Tally) -> Result<(), String> {
+    let library = &tally.library;
+    let counted = Answers { full: 0, ..tally.answers };
+    same("answers", &library.answers, &counted)?;
+    same("refused_times", &library.refused_times, &tally.refused)?;
+    same("watermark_steps_back", &library.watermark_steps_back, &tally.steps_back)?;
+    if !scenario.terms().forgets_early {
+        none("forgotten_early", library.forgotten_early)?;
+        none("clamped_times", library.clamped_times)?;
+    }
+    let is_a_kept = !matches!(scenario.broken, Broken::Retry(_));
+    if is_a_kept {
+        none("events whose copies are too far apart", tally.too_far_apart)?;
+        // Copies whose times are unknown or clamped count as far apart as they are asked about.
+        if scenario.producers.stamp != Stamp::Unknown && !scenario.terms().forgets_early {
+            none("late_duplicates", library.late_duplicates)?;
+        }
+    }
+    match scenario.broken {
+        Broken::Nothing => {
+            none("deliveries below the watermark", tally.below_watermark)?;
+            none("too_old", library.answers.too_old)?;
+        }
+        Broken::Prefetch => none("events that nobody vouched for", tally.dead_lettered)?,
+        _ => {}
+    }
+    if is_a_kept && !scenario.terms().forgets_early {
+        none("effects that were doubled where an assumption is broken", tally.doubled.broken)?;
+    }
+    if tally.deliveries >= ENOUGH_TO_SHOW
+        && let Some(sign) = scenario.shows.iter().find(|sign| sign.count(tally) == 0)
+    {
+        return Err(format!("the run shows no {sign:?}: {tally:?}"));
+    }
+    Ok(())
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, library: &T, counted: &T) -> Result<(), String> {
+    if library == counted { Ok(()) } else { Err(format!("{what}: the library says {library:?}, it was {counted:?}")) }
+}
+
+fn none(what: &str, count: u64) -> Result<(), String> {
+    if count == 0 { Ok(()) } else { Err(format!("{what}: {count}, where the assumptions hold")) }
+}
+
+impl Sign {
+    fn count(self, tally: &Tally) -> u64 {
+        let library = &tally.library;
+        match self {
+            Self::Window => tally.doubled.window,
+            Self::Restart => tally.doubled.restart,
+            Self::TakenOver => tally.doubled.taken_over,
+            Self::Doubled => tally.doubled.broken,
+            Self::InFlight => library.answers.in_flight,
+            Self::Full => tally.answers.full,
+            Self::ForgottenOnTime => library.forgotten_on_time,
+            Self::ForgottenEarly => library.forgotten_early,
+            Self::LateDuplicates => library.late_duplicates,
+            Self::ClampedTimes => library.clamped_times,
+            Self::RefusedTimes => library.refused_times,
+            Self::StepsBack => library.watermark_steps_back,
+            Self::TooOld => library.answers.too_old,
+            Self::Dropped => tally.dropped,
+            Self::LostOnSight => tally.lost_on_sight,
+            Self::Crashes => tally.crashes,
+            Self::ClaimsLost => tally.claims_lost,
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The consumer's workers: they take messages, ask the cache, act on its answer, commit and acknowledge; the process may
+//! crash anywhere in between.
+
+use super::broker::Delivery;
+use super::cache::{Cache, Key};
+use super::oracle::Answer;
+use super::process::{Item, Phase};
+use super::scenario::{CLOCK_READ_EVERY, HOUR, SECOND, Stamp, Way};
+use super::world::{Action, World};
+use oncewheel::{Claimed, Error, Timestamp, Verdict};
+
+/// What a worker does next.
+enum Step {
+    /// Wait up to so many milliseconds, and then this.
+    Next(Phase, u64),
+    Idle,
+    Crash,
+}
+
+impl<C: Cache> World<'_, C> {
+    pub(super) fn wake_one(&mut self) {
+        if let Some(worker) = self.process.workers.iter().position(|worker| worker.is_idle) {
+            self.process.workers[worker].is_idle = false;
+            self.go_on(worker, 0);
+        }
+    }
+
+    pub(super) fn go_on(&mut self, worker: usize, after: u64) {
+        self.schedule(after, Action::Turn { worker, incarnation: self.process.incarnation });
+    }
+
+    /// A worker goes on until it has to wait.
+    pub(super) fn turn(&mut self, worker: usize, incarnation: u32) {
+        if self.process.incarnation != incarnation || self.process.cache.is_none() {
+            return;
+        }
+        if self.truth < self.process.stalled_until {
+            return self.go_on(worker, self.process.stalled_until - self.truth);
+        }
+        while self.oracle.failure.is_none() {
+            let (next, wait_max) = match self.step(worker, self.process.workers[worker].phase) {
+                Step::Next(next, wait_max) => (next, wait_max),
+                Step::Idle => return self.process.workers[worker].is_idle = true,
+                Step::Crash => return self.crash(),
+            };
+            self.process.workers[worker].phase = next;
+            let hangs = next == Phase::Effect && !self.is_draining && self.random.one_in(self.scenario.consumer.hangs);
+            let wait = if hangs { self.random.below(HOUR) } else { self.random.below(wait_max + 1) };
+            if wait > 0 {
+                return self.go_on(worker, wait);
+            }
+        }
+    }
+
+    fn step(&mut self, worker: usize, phase: Phase) -> Step {
+        let consumer = &self.scenario.consumer;
+        match phase {
+            Phase::Take if self.take(worker) => Step::Next(Phase::Ask, consumer.prefetch_max),
+            Phase::Take => Step::Idle,
+            Phase::Ask => {
+                let is_full = self.ask(worker);
+                match self.process.workers[worker].work.is_empty() {
+                    true => Step::Next(Phase::Take, if is_full { SECOND } else { 0 }),
+                    false => Step::Next(Phase::Effect, consumer.processing_max),
+                }
+            }
+            Phase::Effect if self.crash_now() || self.effect(worker) || self.crash_now() => Step::Crash,
+            Phase::Effect => Step::Next(Phase::Commit, consumer.settling_max),
+            Phase::Commit if self.commit(worker) => Step::Crash,
+            Phase::Commit => Step::Next(Phase::Acknowledge, consumer.settling_max),
+            Phase::Acknowledge if self.crash_now() || self.settle(worker) || self.crash_now() => Step::Crash,
+            Phase::Acknowledge => Step::Next(Phase::Take, 0),
+        }
+    }
+
+    fn crash_now(&mut self) -> bool {
+        !self.is_draining && self.random.one_in(self.scenario.consumer.crashes)
+    }
+
+    fn take(&mut self, worker: usize) -> bool {
+        self.drop_expired();
+        if self.truth >= self.process.clock_read_at + CLOCK_READ_EVERY {
+            self.read_clock();
+        }
+        if self.random.one_in(8) {
+            self.observe();
+        }
+        let size = if self.scenario.consumer.batch == 1 {
+            1
+        } else {
+            1 + self.random.extreme(self.scenario.consumer.batch as u64 - 1)
+        };
+        for _ in 0..size {
+            let Some(delivery) = self.broker.deliver() else { break };
+            self.oracle.hold(delivery.event);
+            let back = Action::GiveBack { message: delivery.message, number: delivery.number };
+            self.schedule(self.scenario.broker.visibility, back);
+            let item = Item { delivery, claim: None, claimed_at: 0, is_recorded: false, has_taken_effect: false };
+            self.process.workers[worker].work.push(item);
+        }
+        !self.process.workers[worker].work.is_empty()
+    }
+
+    /// Asks the cache about each delivery and keeps those that are to be processed; whether the cache was full.
+    fn ask(&mut self, worker: usize) -> bool {
+        if self.truth >= self.process.clock_read_at + CLOCK_READ_EVERY {
+            self.read_clock(); // it was held back meanwhile
+        }
+        let mut work = std::mem::take(&mut self.process.workers[worker].work);
+        let mut verdicts = Vec::new();
+        if self.scenario.consumer.way == Way::InsertBatch {
+            self.insert_batch(&work, &mut verdicts);
+        }
+        let mut is_full = false;
+        let mut position = 0;
+        work.retain_mut(|item| {
+            let Delivery { event, time, message, number } = item.delivery;
+            self.oracle.tally.deliveries += 1;
+            self.ask_rivals(event);
+            let answer = match self.scenario.consumer.way {
+                Way::InsertBatch => verdicts.get(position).copied().map(answer_of),
+                _ => self.ask_one(item),
+            };
+            position += 1;
+            if let Some(answer) = answer {
+                let watermark = self.process.cache().watermark();
+                self.oracle.answered(event, answer, time, watermark, self.process.now);
+            }
+            match answer {
+                Some(Answer::Fresh) => return self.begin(item),
+                Some(Answer::Duplicate | Answer::TooOld) => self.send_acknowledgement(item.delivery),
+                Some(Answer::InFlight) => {}
+                None => {
+                    is_full = true;
+                    self.oracle.tally.answers.full += 1;
+                    self.schedule(SECOND, Action::GiveBack { message, number });
+                }
+            }
+            self.oracle.release(event);
+            false
+        });
+        self.process.workers[worker].work = work;
+        is_full
+    }
+
+    /// A delivery is `Fresh`; whether there is more to do about it.
+    fn begin(&mut self, item: &mut Item<C::Claim>) -> bool {
+        let Delivery { event, message, number, .. } = item.delivery;
+        match self.scenario.consumer.way {
+            Way::Claim | Way::CommitBatch => {
+                item.claimed_at = self.process.now;
+                self.oracle.claimed(event, self.process.now);
+            }
+            Way::Insert | Way::InsertBatch => {
+                item.is_recorded = true;
+                self.oracle.committed(event);
+            }
+            Way::ProcessOnce if item.has_taken_effect => {
+                item.is_recorded = true;
+                self.oracle.effect(event);
+                self.oracle.committed(event);
+            }
+            Way::ProcessOnce => {
+                self.schedule(SECOND, Action::GiveBack { message, number });
+                self.oracle.release(event);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn msg_time(&self, delivery: &Delivery) -> Option<Timestamp> {
+        (self.scenario.producers.stamp != Stamp::Unknown).then_some(Timestamp::from_millis(delivery.time))
+    }
+
+    /// `None` if the cache is full.
+    fn ask_one(&mut self, item: &mut Item<C::Claim>) -> Option<Answer> {
+        let (key, time): (Key, _) = (item.delivery.event.to_le_bytes(), self.msg_time(&item.delivery));
+        let cache = self.process.cache.as_mut().expect("the process is up");
+        let answer = match self.scenario.consumer.way {
+            Way::Claim | Way::CommitBatch => cache.claim(key, time).map(|claimed| match claimed {
+                Claimed::Fresh(claim) => {
+                    item.claim = Some(claim);
+                    Answer::Fresh
+                }
+                Claimed::Duplicate => Answer::Duplicate,
+                Claimed::InFlight => Answer::InFlight,
+                Claimed::TooOld => Answer::TooOld,
+            }),
+            Way::ProcessOnce => {
+                let outcome = if self.random.one_in(self.scenario.consumer.fails) { Err(()) } else { Ok(()) };
+                cache.process_once(key, time, || outcome).map(|claimed| match claimed {
+                    Claimed::Fresh(outcome) => {
+                        item.has_taken_effect = outcome.is_ok();
+                        Answer::Fresh
+                    }
+                    Claimed::Duplicate => Answer::Duplicate,
+                    Claimed::InFlight => Answer::InFlight,
+                    Claimed::TooOld => Answer::TooOld,
+                })
+            }
+            Way::Insert | Way::InsertBatch => cache.insert(key, time).map(answer_of),
+        };
+        answer.inspect_err(|error| self.refused(error)).ok()
+    }
+
+    fn insert_batch(&mut self, work: &[Item<C::Claim>], verdicts: &mut Vec<Verdict>) {
+        let cache = self.process.cache();
+        let entry = |item: &Item<_>| {
+            let Delivery { event, time, .. } = item.delivery;
+            (cache.fingerprint(event.to_le_bytes()), Timestamp::from_millis(time))
+        };
+        let entries: Vec<_> = work.iter().map(entry).collect();
+        if let Err(error) = cache.insert_batch(&entries, verdicts) {
+            self.refused(&error);
+        }
+    }
+
+    fn refused(&mut self, error: &Error) {
+        if *error != Error::Full {
+            self.oracle.fail(format!("a delivery was answered: {error}"));
+        }
+    }
+
+    fn ask_rivals(&mut self, event: u64) {
+        let Some(rivals) = &mut self.rivals else { return };
+        let fresh = rivals.deliver(event, self.consumer_clock.read(self.truth));
+        for (rival, _) in fresh.iter().enumerate().filter(|(_, is_fresh)| **is_fresh) {
+            self.oracle.rival_effect(event, rival);
+        }
+    }
+
+    /// The effects of a batch; `true` if the process crashed among them.
+    fn effect(&mut self, worker: usize) -> bool {
+        let mut at = 0;
+        while at < self.process.workers[worker].work.len() {
+            let item = &mut self.process.workers[worker].work[at];
+            let Delivery { event, message, number, .. } = item.delivery;
+            if item.claim.is_some() && !self.is_draining && self.random.one_in(self.scenario.consumer.fails) {
+                let item = self.process.workers[worker].work.remove(at);
+                self.oracle.unclaimed(event, item.claimed_at);
+                let claim = item.claim.expect("was looked at");
+                self.process.cache().abort(claim);
+                self.schedule(SECOND, Action::GiveBack { message, number });
+                self.oracle.release(event);
+                continue;
+            }
+            if !item.has_taken_effect {
+                item.has_taken_effect = true;
+                self.oracle.effect(event);
+            }
+            at += 1;
+            if self.crash_now() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The commits of a batch; `true` if the process crashed among them.
+    fn commit(&mut self, worker: usize) -> bool {
+        if self.scenario.consumer.way == Way::CommitBatch {
+            let work = &mut self.process.workers[worker].work;
+            let claims = work.iter_mut().filter_map(|item| item.claim.take()).collect();
+            let lost = self.process.cache().commit_batch(claims).unwrap_or_else(|error| {
+                self.oracle.fail(format!("a batch of commits was answered: {error}"));
+                Vec::new()
+            });
+            for position in (0..self.process.workers[worker].work.len()).rev() {
+                self.committed(worker, position, lost.contains(&position));
+            }
+            return false;
+        }
+        let mut at = 0;
+        while at < self.process.workers[worker].work.len() {
+            if let Some(claim) = self.process.workers[worker].work[at].claim.take() {
+                let committed = self.process.cache().commit(claim);
+                let is_lost = committed == Err(Error::ClaimLost);
+                if let (false, Err(error)) = (is_lost, &committed) {
+                    self.oracle.fail(format!("a commit was answered: {error}"));
+                }
+                self.committed(worker, at, is_lost);
+                at += usize::from(!is_lost);
+                if self.crash_now() {
+                    return true;
+                }
+            } else {
+                at += 1;
+            }
+        }
+        false
+    }
+
+    fn committed(&mut self, worker: usize, position: usize, is_lost: bool) {
+        let work = &mut self.process.workers[worker].work;
+        let item = &mut work[position];
+        item.is_recorded = true;
+        let event = item.delivery.event;
+        self.oracle.unclaimed(event, item.claimed_at);
+        if is_lost {
+            work.remove(position);
+            self.oracle.tally.claims_lost += 1;
+            self.oracle.release(event);
+        } else {
+            self.oracle.committed(event);
+        }
+    }
+
+    /// The acknowledgements of a batch; `true` if the process crashed among them.
+    fn settle(&mut self, worker: usize) -> bool {
+        while let Some(item) = self.process.workers[worker].work.pop() {
+            self.send_acknowledgement(item.delivery);
+            self.oracle.release(item.delivery.event);
+            if self.crash_now() {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn send_acknowledgement(&mut self, delivery: Delivery) {
+        self.oracle.acknowledged(delivery.event);
+        if !self.random.one_in(self.scenario.broker.ack_lost) {
+            self.acknowledge(delivery.event, delivery.time, delivery.message);
+        }
+    }
+}
+
+fn answer_of(verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::Fresh => Answer::Fresh,
+        Verdict::Duplicate => Answer::Duplicate,
+        Verdict::InFlight => Answer::InFlight,
+        Verdict::TooOld => Answer::TooOld,
+    }
+}

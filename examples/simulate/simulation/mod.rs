@@ -1,0 +1,63 @@
+//! A queue in a box: producers, network, broker, consumers and clocks in simulated time, with an oracle that knows of
+//! every event how often it has taken effect. The same seed gives the same run.
+
+mod broker;
+mod cache;
+mod catalogue;
+mod checks;
+mod clock;
+mod consumer;
+mod min_msg_time;
+mod oracle;
+mod process;
+mod random;
+pub(crate) mod rivals;
+mod scenario;
+pub(crate) mod tally;
+mod world;
+
+pub(crate) use catalogue::{all, compared};
+pub(crate) use scenario::Scenario;
+pub(crate) use tally::Tally;
+
+use oncewheel::{sync, unsync};
+use scenario::Front;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use world::World;
+
+/// Runs a scenario until so many messages were delivered and every event is settled, and checks it. With `compares`, what
+/// one would take instead is asked about the same deliveries.
+pub(crate) fn run(scenario: &Scenario, seed: u64, deliveries: u64, compares: bool) -> Result<Tally, String> {
+    let dir = scenario.consumer.journal.then(Scratch::new);
+    let dir = dir.as_ref().map(|scratch| scratch.0.as_path());
+    let run = || match scenario.consumer.front {
+        Front::Unsync => World::<unsync::DedupCache>::new(scenario, seed, dir, compares).run(deliveries),
+        Front::Sync => World::<sync::DedupCache>::new(scenario, seed, dir, compares).run(deliveries),
+    };
+    let tally = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(String::from("it panicked: see above")));
+    tally.and_then(|tally| checks::check(scenario, &tally).map(|()| tally)).map_err(|failure| {
+        let name = scenario.name;
+        format!(
+            "{name}, seed {seed}: {failure}\nto replay: cargo run --release --example simulate -- \
+             --scenario {name} --seed {seed} --deliveries {deliveries}"
+        )
+    })
+}
+
+/// A directory for one run's journal.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        let name = format!("oncewheel-simulate-{}-{}", std::process::id(), RUNS.fetch_add(1, Relaxed));
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

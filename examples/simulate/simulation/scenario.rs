@@ -1,0 +1,266 @@
+//! One setting of the world: plain data. Times are milliseconds, odds are "once in so many times", 0 is never.
+
+use super::oracle::Terms;
+use oncewheel::{Clock, Config, Horizon, WhenFull};
+use std::time::Duration;
+
+pub(crate) const SECOND: u64 = 1_000;
+pub(crate) const MINUTE: u64 = 60 * SECOND;
+pub(crate) const HOUR: u64 = 60 * MINUTE;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) producers: Producers,
+    pub(crate) broker: BrokerSetting,
+    pub(crate) consumer: Consumer,
+    /// How far any clock is from the truth.
+    pub(crate) clock_bound: u64,
+    pub(crate) broken: Broken,
+    /// What must have been seen at the end of a long enough run, or else it has proved nothing.
+    pub(crate) shows: &'static [Sign],
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Producers {
+    /// Between two events, on average.
+    pub(crate) gap: u64,
+    /// Four times as many events in ten minutes of every forty.
+    pub(crate) has_bursts: bool,
+    pub(crate) retry_max: u64,
+    pub(crate) network_max: u64,
+    /// Many last attempts come exactly at `retry_max`, many copies are under way for exactly `network_max`: where faults sit.
+    pub(crate) goes_to_limits: bool,
+    pub(crate) copy_lost: u64,
+    pub(crate) ack_lost: u64,
+    pub(crate) stamp: Stamp,
+}
+
+/// Whose clock gives a message its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stamp {
+    Broker,
+    Producer,
+    /// The broker's, but the cache is not told.
+    Unknown,
+    /// The producer's, and some producers' clocks are hours ahead.
+    ProducerAhead,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct BrokerSetting {
+    pub(crate) retention: Option<u64>,
+    pub(crate) visibility: u64,
+    /// How many places messages may change.
+    pub(crate) disorder: u64,
+    /// Whether unacknowledged messages come again at once when the consumer crashes, or only after the visibility timeout.
+    pub(crate) notices_crashes: bool,
+    pub(crate) min_msg_time: MinMode,
+    /// Consumers' acknowledgements that do not arrive.
+    pub(crate) ack_lost: u64,
+    /// The queue is set back.
+    pub(crate) rewind_every: u64,
+}
+
+/// What the broker says about its oldest message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MinMode {
+    Exact,
+    /// The time of the first message in order of arrival.
+    Head,
+    /// As it was up to so long ago.
+    Stale(u64),
+    /// Null or 0.
+    Null,
+    /// For hours at a time, nothing new.
+    Frozen,
+    /// Now and then in seconds, microseconds or nanoseconds.
+    WrongUnit,
+    /// Now and then up to hours less than before.
+    StepsBack,
+    /// Up to so much later than the truth.
+    TooHigh(u64),
+    /// Of those not delivered, which are not all that are not acknowledged.
+    Undelivered,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Consumer {
+    pub(crate) front: Front,
+    pub(crate) journal: bool,
+    pub(crate) workers: usize,
+    pub(crate) way: Way,
+    pub(crate) batch: usize,
+    /// The longest time that one batch takes before its effects.
+    pub(crate) processing_max: u64,
+    /// The longest time from effect to commit, and from commit to acknowledgement.
+    pub(crate) settling_max: u64,
+    /// The longest time from delivery to asking the cache.
+    pub(crate) prefetch_max: u64,
+    pub(crate) fails: u64,
+    /// A worker hangs for up to an hour.
+    pub(crate) hangs: u64,
+    /// The process crashes; asked at each of: before and after effect, commit, acknowledgement.
+    pub(crate) crashes: u64,
+    pub(crate) down_max: u64,
+    pub(crate) stall_every: u64,
+    pub(crate) stall_max: u64,
+    pub(crate) lease: Option<u64>,
+    pub(crate) max_keys: usize,
+    pub(crate) forgets_oldest: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Front {
+    Unsync,
+    Sync,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Claim,
+    CommitBatch,
+    ProcessOnce,
+    Insert,
+    InsertBatch,
+}
+
+/// The assumption that is broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Nothing,
+    /// Producers try so many times longer than the cache was told.
+    Retry(u64),
+    /// A: times are clamped, since clocks are hours apart.
+    Clamps,
+    /// B: copies below the watermark are delivered.
+    Watermark,
+    /// B, but only for copies that the consumer had at hand for long, and whose event was processed meanwhile.
+    Prefetch,
+    /// The consumer's clock jumps by so much, and stays there.
+    ClockJump(i64),
+}
+
+/// What a run shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    Window,
+    Restart,
+    TakenOver,
+    /// Effects twice where an assumption is broken.
+    Doubled,
+    InFlight,
+    Full,
+    ForgottenOnTime,
+    ForgottenEarly,
+    LateDuplicates,
+    ClampedTimes,
+    RefusedTimes,
+    StepsBack,
+    TooOld,
+    Dropped,
+    LostOnSight,
+    Crashes,
+    ClaimsLost,
+}
+
+impl Scenario {
+    /// What the cache is told: the truth as tightly as it can be said, but for what is broken on purpose.
+    pub(crate) fn config(&self) -> Config {
+        let ms = Duration::from_millis;
+        let horizon = Horizon::new(ms(self.told_retry()), ms(self.told_network()))
+            .max_out_of_orderness(ms(self.out_of_orderness()))
+            .max_clock_skew(ms(2 * self.clock_bound + 2 * CLOCK_READ_EVERY));
+        let horizon = match self.broker.retention {
+            Some(retention) => horizon.max_retention(ms(retention + 2 * self.clock_bound)),
+            None => horizon,
+        };
+        let config =
+            Config::new(horizon).clock(Clock::Manual).max_keys(self.consumer.max_keys).secret([7; 16]).shards(4);
+        let config = match self.consumer.lease {
+            Some(lease) => config.max_processing_time(ms(lease)),
+            None => config,
+        };
+        if self.consumer.forgets_oldest { config.when_full(WhenFull::ForgetOldest) } else { config }
+    }
+
+    fn told_retry(&self) -> u64 {
+        match self.broken {
+            Broken::Retry(times) => self.producers.retry_max / times,
+            _ => self.producers.retry_max,
+        }
+    }
+
+    fn told_network(&self) -> u64 {
+        let of_unknown_times = if self.producers.stamp == Stamp::Unknown { CLOCK_READ_EVERY } else { 0 };
+        self.producers.network_max + 2 * self.clock_bound + of_unknown_times
+    }
+
+    pub(crate) fn out_of_orderness(&self) -> u64 {
+        let under_way = match self.producers.stamp {
+            Stamp::Broker | Stamp::Unknown => 0,
+            Stamp::Producer | Stamp::ProducerAhead => self.producers.network_max,
+        };
+        under_way + 2 * self.clock_bound
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        let clamps = matches!(self.broken, Broken::Clamps | Broken::ClockJump(..0));
+        Terms {
+            span: self.told_retry() + self.told_network(),
+            forgets_early: self.consumer.forgets_oldest || clamps,
+            lease: self.consumer.lease,
+        }
+    }
+}
+
+/// How often the consumer tells the cache what time it is.
+pub(crate) const CLOCK_READ_EVERY: u64 = SECOND;
+
+/// What most scenarios have in common: a FIFO queue of four events a second, of which one in ten comes again.
+pub(crate) fn plain(name: &'static str) -> Scenario {
+    Scenario {
+        name,
+        producers: Producers {
+            gap: 250,
+            has_bursts: false,
+            retry_max: 10 * MINUTE,
+            network_max: 30 * SECOND,
+            goes_to_limits: true,
+            copy_lost: 50,
+            ack_lost: 10,
+            stamp: Stamp::Broker,
+        },
+        broker: BrokerSetting {
+            retention: Some(24 * HOUR),
+            visibility: 30 * SECOND,
+            disorder: 0,
+            notices_crashes: true,
+            min_msg_time: MinMode::Exact,
+            ack_lost: 100,
+            rewind_every: 0,
+        },
+        consumer: Consumer {
+            front: Front::Unsync,
+            journal: false,
+            workers: 1,
+            way: Way::Claim,
+            batch: 1,
+            processing_max: 5,
+            settling_max: 0,
+            prefetch_max: 0,
+            fails: 1000,
+            hangs: 0,
+            crashes: 0,
+            down_max: 5 * MINUTE,
+            stall_every: 0,
+            stall_max: 3 * HOUR,
+            lease: None,
+            max_keys: 1 << 22,
+            forgets_oldest: false,
+        },
+        clock_bound: 0,
+        broken: Broken::Nothing,
+        shows: &[],
+    }
+}

@@ -1,0 +1,46 @@
+//! The queue in a box of `examples/simulate`, at the scale that fits every change.
+
+#[allow(dead_code, reason = "the example has a table besides")]
+#[path = "../../examples/simulate/simulation/mod.rs"]
+mod simulated;
+
+/// Deliveries over all scenarios.
+const DELIVERIES: u64 = 1_000_000;
+
+#[test]
+fn in_a_million_simulated_deliveries_no_event_takes_effect_twice_or_is_lost() {
+    let scenarios = simulated::all(1);
+    let each = DELIVERIES / scenarios.len() as u64;
+    let failures: Vec<_> =
+        scenarios.iter().filter_map(|scenario| simulated::run(scenario, 1, each, false).err()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn what_assumptions_hold_is_drawn_at_random_and_nothing_takes_effect_twice_or_is_lost() {
+    for seed in 2..32 {
+        let scenarios = simulated::all(seed);
+        let drawn = scenarios.last().expect("there are scenarios");
+        if let Err(failure) = simulated::run(drawn, seed, DELIVERIES / 500, false) {
+            panic!("{failure}");
+        }
+    }
+}
+
+/// The README's table.
+#[test]
+fn on_the_same_deliveries_a_wall_clock_processes_twice_what_the_watermark_does_not() {
+    let mut forgotten_by_time_to_live = 0;
+    for (name, scenario) in simulated::compared() {
+        let tally = simulated::run(&scenario, 1, DELIVERIES / 5, true).unwrap_or_else(|failure| panic!("{failure}"));
+        let [first, second, third] = tally.rivals;
+        assert_eq!((tally.doubled.sum(), tally.dead_lettered), (0, 0), "{name}");
+        assert_eq!(first.twice, 0, "safe, at a price: {name}");
+        assert!(first.keys_max >= tally.keys_max, "{name}");
+        if name.contains("stalled") {
+            assert!(second.twice > 0, "{name}");
+        }
+        forgotten_by_time_to_live += third.twice;
+    }
+    assert!(forgotten_by_time_to_live > 0);
+}
