@@ -58,14 +58,28 @@ pub(crate) struct Wheel {
 /// A chunk of an occupied slot.
 #[derive(Clone, Copy)]
 struct Recent {
+    chunk: u32,
     level: usize,
     tick: u64,
-    chunk: u32,
+    /// The deadlines that go there under the present watermark: the first, and how many.
+    first: u64,
+    count: u64,
 }
 
 impl Recent {
-    /// No key goes to this level.
-    const NOWHERE: Self = Self { level: usize::MAX, tick: 0, chunk: NONE };
+    const NOWHERE: Self = Self { chunk: NONE, level: 0, tick: 0, first: 0, count: 0 };
+
+    fn new(chunk: u32, level: usize, tick: u64, watermark: u64) -> Self {
+        Self { chunk, level, tick, first: 0, count: 0 }.under(watermark)
+    }
+
+    /// Deadlines of the slot whose level is the finest that is allowed.
+    fn under(self, watermark: u64) -> Self {
+        let lives = if self.level < LEVELS { lives_of(self.level) } else { (0, u64::MAX) };
+        let first = (self.tick << shift_of(self.level)).max(watermark.saturating_add(lives.0));
+        let end = due_at(self.tick, self.level).min(watermark.saturating_add(lives.1));
+        Self { first, count: end.saturating_sub(first), ..self }
+    }
 }
 
 impl Wheel {
@@ -87,15 +101,20 @@ impl Wheel {
 
     #[inline(always)]
     fn push_alive(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64) -> u32 {
-        let level = if watermark == 0 { LEVELS + level_of(self.span) } else { level_of(deadline - watermark) };
-        let recent = self.recent;
-        if recent.level == level
-            && recent.tick == deadline >> shift_of(level)
-            && let Some(slot) = pool.push(recent.chunk, key, deadline)
-        {
+        if let Some(slot) = self.push_again(pool, key, deadline) {
             return slot;
         }
+        let level = if watermark == 0 { LEVELS + level_of(self.span) } else { level_of(deadline - watermark) };
         self.push_anywhere(pool, key, deadline, watermark, level)
+    }
+
+    /// Stores a key where the last one went, if it belongs there and there is room.
+    #[inline(always)]
+    pub(crate) fn push_again(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64) -> Option<u32> {
+        if deadline.wrapping_sub(self.recent.first) >= self.recent.count {
+            return None;
+        }
+        pool.push(self.recent.chunk, key, deadline)
     }
 
     /// `level`: the finest that is allowed.
@@ -115,7 +134,7 @@ impl Wheel {
                     if chain.tail != NONE
                         && let Some(slot) = pool.push(chain.tail, key, deadline)
                     {
-                        self.recent = Recent { level, tick, chunk: chain.tail };
+                        self.recent = Recent::new(chain.tail, level, tick, watermark);
                         return slot;
                     }
                     let chunk = pool.allocate(deadline, level as u8);
@@ -126,9 +145,11 @@ impl Wheel {
         }
     }
 
-    /// Moves the slots that are due at `watermark` to the dead. Costs a few instructions where none is.
+    /// Moves the slots that are due at `watermark` to the dead. Costs some ten instructions where none is.
     #[inline]
     pub(crate) fn advance(&mut self, pool: &mut Pool, watermark: u64) {
+        // Keys that come without a watermark go to other levels.
+        self.recent = if self.recent.level < LEVELS { self.recent.under(watermark) } else { Recent::NOWHERE };
         if watermark >= self.next_due {
             self.retire(pool, watermark);
         }
@@ -331,6 +352,14 @@ impl Level {
     }
 }
 
+/// The lives for which a level is the finest that is allowed: the first, and where they end.
+#[inline]
+fn lives_of(level: usize) -> (u64, u64) {
+    let first = if level == 0 { 0 } else { 1 << (6 + 3 * level) };
+    let end = if level == LEVELS - 1 { u64::MAX } else { 1 << (9 + 3 * level) };
+    (first, end)
+}
+
 /// The finest level at which `life` is less than 512 slots long, or the last.
 #[inline]
 fn level_of(life: u64) -> usize {
@@ -400,6 +429,8 @@ mod tests {
                 let level = level_of(life);
                 assert!(life >> shift_of(level) < 512 || level == LEVELS - 1);
                 assert!(level == 0 || 1 << shift_of(level) <= life / 64, "life {life}: level {level}");
+                let (first, end) = lives_of(level);
+                assert!((first..end).contains(&life) || life == u64::MAX, "life {life}: level {level}");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! One cache line of the index.
 
 use crate::Fingerprint;
-use crate::engine::arch::{LANES, Lanes, lanes_equal};
+use crate::engine::arch::{LANES, Lanes, bytes_equal, lanes_equal};
 use crate::engine::pool::Pool;
 
 /// Twelve keys' tags and slot numbers, and how many keys had to go further:
@@ -46,12 +46,28 @@ impl Bucket {
         self.lanes_with(tag).next().map(|lane| self.slots[lane])
     }
 
+    /// A free lane, if the tags alone say that a key with this one is nowhere in the table: none here has it, and no key
+    /// has gone further.
+    #[inline(always)]
+    pub(crate) fn vacancy(&self, tag: u8) -> Option<usize> {
+        let free = bytes_equal(&self.control, FREE);
+        // Above the lanes' bits are those of the overflow count's bytes, all of them set if it is 0.
+        let is_free_and_none_went_further = free > !0 << LANES & 0xffff;
+        (is_free_and_none_went_further && bytes_equal(&self.control, tag) == 0).then(|| free.trailing_zeros() as usize)
+    }
+
+    /// Fills a lane that is free.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, lane: usize, tag: u8, slot: u32) {
+        self.control[lane] = tag;
+        self.slots[lane] = slot;
+    }
+
     /// Adds an entry if there is a free lane.
     #[inline(always)]
     pub(crate) fn try_add(&mut self, tag: u8, slot: u32) -> bool {
         let Some(lane) = self.lanes_with(FREE).next() else { return false };
-        self.control[lane] = tag;
-        self.slots[lane] = slot;
+        self.fill(lane, tag, slot);
         true
     }
 

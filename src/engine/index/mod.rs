@@ -8,7 +8,7 @@ mod partition;
 
 use crate::Fingerprint;
 use bucket::Bucket;
-use partition::Partition;
+use partition::{Partition, Vacancy};
 
 use super::pool::Pool;
 
@@ -148,6 +148,18 @@ impl Index {
     #[inline(always)]
     pub(crate) fn prefetch(&self, place: Place) {
         self.partition(place).prefetch(place);
+    }
+
+    /// Where to add a key, if a look at its home bucket is enough to know that it is not in the index; `None` says nothing.
+    #[inline(always)]
+    pub(crate) fn vacancy(&mut self, place: Place) -> Option<Vacancy<'_>> {
+        self.partitions[place.partition as usize].vacancy(place)
+    }
+
+    /// Counts the key that filled a vacancy.
+    #[inline(always)]
+    pub(crate) fn count_added(&mut self) {
+        self.keys += 1;
     }
 
     /// Adds a key that is not in the index. Grows the key's partition where that is full.

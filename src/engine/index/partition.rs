@@ -17,6 +17,22 @@ pub(crate) struct Partition {
     keys: u32,
 }
 
+/// A free lane for a new key.
+pub(crate) struct Vacancy<'a> {
+    keys: &'a mut u32,
+    bucket: &'a mut Bucket,
+    lane: usize,
+    tag: u8,
+}
+
+impl Vacancy<'_> {
+    #[inline(always)]
+    pub(crate) fn fill(self, slot: u32) {
+        *self.keys += 1;
+        self.bucket.fill(self.lane, self.tag, slot);
+    }
+}
+
 impl Partition {
     /// In buckets.
     #[inline(always)]
@@ -67,6 +83,17 @@ impl Partition {
         if let Some(bucket) = self.buckets.get(place.home as usize) {
             prefetch(bucket);
         }
+    }
+
+    /// A free lane of the home bucket, if a look at that is enough to know that the key is new and the table takes it.
+    #[inline(always)]
+    pub(crate) fn vacancy(&mut self, place: Place) -> Option<Vacancy<'_>> {
+        if self.is_full() {
+            return None;
+        }
+        let bucket = self.buckets.get_mut(place.home as usize)?;
+        let lane = bucket.vacancy(place.tag)?;
+        Some(Vacancy { keys: &mut self.keys, bucket, lane, tag: place.tag })
     }
 
     /// Whether the table must grow before another key comes.
