@@ -39,12 +39,14 @@ pub(crate) fn bytes_equal(bytes: &[u8; 16], wanted: u8) -> u32 {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn bytes_equal_sse2(bytes: &[u8; 16], wanted: u8) -> u32 {
-    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi32};
+    // Cheaper than what SSE2 has for bytes.
+    let wanted = u32::from(wanted) * 0x0101_0101;
     // SAFETY: SSE2 is part of x86_64. The load reads 16 bytes of any alignment, which the reference to 16 bytes
     // guarantees to be there.
     let equal = unsafe {
         let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
-        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(wanted.cast_signed())))
+        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi32(wanted.cast_signed())))
     };
     equal.cast_unsigned()
 }

@@ -61,24 +61,58 @@ struct Recent {
     chunk: u32,
     level: usize,
     tick: u64,
-    /// The deadlines that go there under the present watermark: the first, and how many.
+    /// The deadlines that belong there under the present watermark.
+    accepted: Deadlines,
+    /// Those of them that the chunk's header covers as it is.
+    covered: Deadlines,
+}
+
+impl Recent {
+    const NOWHERE: Self = Self { chunk: NONE, level: 0, tick: 0, accepted: Deadlines::NONE, covered: Deadlines::NONE };
+
+    fn new(chunk: u32, level: usize, tick: u64, watermark: u64) -> Self {
+        Self { chunk, level, tick, ..Self::NOWHERE }.under(watermark)
+    }
+
+    /// Deadlines of the slot for which its level is the finest that is allowed.
+    fn under(self, watermark: u64) -> Self {
+        let lives = if self.level < LEVELS { lives_of(self.level) } else { (0, u64::MAX) };
+        let slot = Deadlines::between(self.tick << shift_of(self.level), due_at(self.tick, self.level));
+        let accepted = slot.within(watermark.saturating_add(lives.0), watermark.saturating_add(lives.1));
+        Self { accepted, covered: Deadlines::NONE, ..self }
+    }
+
+    /// Stores a key that belongs there, where there is room.
+    fn push(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64) -> u32 {
+        let (slot, header) = pool.push(self.chunk, key, deadline);
+        let (first, spread) = (header.deadline, header.spread());
+        self.covered =
+            self.accepted.within(first.saturating_sub(spread), first.saturating_add(spread).saturating_add(1));
+        slot
+    }
+}
+
+/// A range.
+#[derive(Clone, Copy)]
+struct Deadlines {
     first: u64,
     count: u64,
 }
 
-impl Recent {
-    const NOWHERE: Self = Self { chunk: NONE, level: 0, tick: 0, first: 0, count: 0 };
+impl Deadlines {
+    const NONE: Self = Self { first: 0, count: 0 };
 
-    fn new(chunk: u32, level: usize, tick: u64, watermark: u64) -> Self {
-        Self { chunk, level, tick, first: 0, count: 0 }.under(watermark)
+    fn between(first: u64, end: u64) -> Self {
+        Self { first, count: end.saturating_sub(first) }
     }
 
-    /// Deadlines of the slot whose level is the finest that is allowed.
-    fn under(self, watermark: u64) -> Self {
-        let lives = if self.level < LEVELS { lives_of(self.level) } else { (0, u64::MAX) };
-        let first = (self.tick << shift_of(self.level)).max(watermark.saturating_add(lives.0));
-        let end = due_at(self.tick, self.level).min(watermark.saturating_add(lives.1));
-        Self { first, count: end.saturating_sub(first), ..self }
+    fn within(self, first: u64, end: u64) -> Self {
+        Self::between(self.first.max(first), (self.first + self.count).min(end))
+    }
+
+    #[inline(always)]
+    fn contain(self, deadline: u64) -> bool {
+        deadline.wrapping_sub(self.first) < self.count
     }
 }
 
@@ -90,7 +124,7 @@ impl Wheel {
     /// Stores a key until the watermark has passed `deadline`; its slot number. A deadline that has passed already goes
     /// to the next slot to expire.
     #[inline(always)]
-    pub(crate) fn push(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64) -> u32 {
+    pub(crate) fn push(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
         if deadline < watermark {
             let slot = self.push_alive(pool, key, watermark, watermark);
             pool.header_mut(chunk_of(slot)).note_moved_up();
@@ -99,28 +133,24 @@ impl Wheel {
         self.push_alive(pool, key, deadline, watermark)
     }
 
+    /// As `push`, of a deadline that has not passed.
     #[inline(always)]
-    fn push_alive(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64) -> u32 {
-        if let Some(slot) = self.push_again(pool, key, deadline) {
+    pub(crate) fn push_alive(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
+        if self.recent.covered.contain(deadline)
+            && let Some(slot) = pool.try_push(self.recent.chunk, key)
+        {
             return slot;
         }
-        let level = if watermark == 0 { LEVELS + level_of(self.span) } else { level_of(deadline - watermark) };
-        self.push_anywhere(pool, key, deadline, watermark, level)
+        self.push_anywhere(pool, key, deadline, watermark)
     }
 
-    /// Stores a key where the last one went, if it belongs there and there is room.
-    #[inline(always)]
-    pub(crate) fn push_again(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64) -> Option<u32> {
-        if deadline.wrapping_sub(self.recent.first) >= self.recent.count {
-            return None;
+    #[inline(never)]
+    fn push_anywhere(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
+        if self.recent.accepted.contain(deadline) && !pool.is_full(self.recent.chunk) {
+            return self.recent.push(pool, key, deadline);
         }
-        pool.push(self.recent.chunk, key, deadline)
-    }
-
-    /// `level`: the finest that is allowed.
-    #[cold]
-    fn push_anywhere(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64, level: usize) -> u32 {
-        let mut level = level;
+        // The finest that is allowed.
+        let mut level = if watermark == 0 { LEVELS + level_of(self.span) } else { level_of(deadline - watermark) };
         loop {
             let shift = shift_of(level);
             let tick = deadline >> shift;
@@ -130,16 +160,12 @@ impl Wheel {
                     self.next_due = self.next_due.min(due_at(tick, level));
                 }
                 let chain = &mut ring.ring[ring_index(tick)];
-                loop {
-                    if chain.tail != NONE
-                        && let Some(slot) = pool.push(chain.tail, key, deadline)
-                    {
-                        self.recent = Recent::new(chain.tail, level, tick, watermark);
-                        return slot;
-                    }
+                if chain.tail == NONE || pool.is_full(chain.tail) {
                     let chunk = pool.allocate(deadline, level as u8);
                     append(pool, chain, Chain { head: chunk, tail: chunk });
                 }
+                self.recent = Recent::new(chain.tail, level, tick, watermark);
+                return self.recent.push(pool, key, deadline);
             }
             level += 1;
         }

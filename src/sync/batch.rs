@@ -132,7 +132,7 @@ impl Sorted {
         let inserted = local.shard.insert_batch(entries, inner.now(), |at, verdict| {
             answers[origins[at] as usize] = verdict;
         });
-        debug_assert!(inserted.is_ok(), "room was set aside");
+        debug_assert_eq!(inserted, entries.len(), "room was set aside");
         inner.spare.settle(&mut local.shard);
         missing
     }

@@ -22,7 +22,7 @@ pub(crate) struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
-const FREE: u8 = 0;
+pub(super) const FREE: u8 = 0;
 
 impl Bucket {
     pub(crate) const EMPTY: Self = Self { control: [0; 16], slots: [0; LANES] };
@@ -40,6 +40,12 @@ impl Bucket {
         None
     }
 
+    /// Whether a search for a key with this tag will need more than this line.
+    #[inline(always)]
+    pub(crate) fn wants_more(&self, tag: u8) -> bool {
+        bytes_equal(&self.control, tag) != 0 || self.overflow() > 0
+    }
+
     /// The first slot number with this tag.
     #[inline(always)]
     pub(crate) fn candidate(&self, tag: u8) -> Option<u32> {
@@ -52,8 +58,8 @@ impl Bucket {
     pub(crate) fn vacancy(&self, tag: u8) -> Option<usize> {
         let free = bytes_equal(&self.control, FREE);
         // Above the lanes' bits are those of the overflow count's bytes, all of them set if it is 0.
-        let is_free_and_none_went_further = free > !0 << LANES & 0xffff;
-        (is_free_and_none_went_further && bytes_equal(&self.control, tag) == 0).then(|| free.trailing_zeros() as usize)
+        let has_a_lane_and_no_overflow = free > 0xffff << LANES & 0xffff;
+        (has_a_lane_and_no_overflow && bytes_equal(&self.control, tag) == 0).then(|| free.trailing_zeros() as usize)
     }
 
     /// Fills a lane that is free.
