@@ -6,8 +6,8 @@ use crate::Fingerprint;
 use crate::engine::arch::prefetch;
 use crate::engine::pool::Pool;
 
-/// Keys in two buckets, on average, beyond which the table grows: a load of 7/12 = 0.58.
-const KEYS_PER_TWO_BUCKETS: usize = 14;
+/// Keys in two buckets, on average, beyond which the table grows: a load of 13/24 = 0.54.
+const KEYS_PER_TWO_BUCKETS: usize = 13;
 const GROUP: usize = 32;
 
 /// There is always a free lane, since the load is bounded, so every search for one ends.
