@@ -4,7 +4,7 @@ use super::{Contender, Delivery};
 use oncewheel::Timestamp;
 
 /// Keys in a cache line of the index, on average, between two growths of its partition.
-const KEYS_PER_LINE: f64 = 6.3;
+const KEYS_PER_LINE: f64 = 5.85;
 /// Keys whose lines are asked for before the first is used.
 const GROUP: usize = 32;
 

@@ -21,7 +21,7 @@ use crate::{Claimed, Fingerprint, Verdict};
 use claims::{ClaimState, Claims};
 use index::{Index, Place};
 use pool::Pool;
-use staged::Doomed;
+use staged::{Doomed, RECLAIMED_PER_KEY};
 use unsettled::Unsettled;
 use wheel::Wheel;
 
@@ -155,21 +155,45 @@ impl Shard {
         time: u64,
         now: Option<u64>,
     ) -> Result<Verdict, Full> {
-        let place = self.index.place(hash);
-        self.index.prefetch(place); // on its way while dead keys are removed
-        self.reclaim_a_little();
-        self.decide(place, hash, key, time, now)
+        let place = self.index.touch(hash); // on its way while dead keys are removed
+        self.reclaim_a_little(RECLAIMED_PER_KEY);
+        self.decide(place, &key, time, now)
     }
 
     #[inline(always)]
-    fn decide(
+    fn decide(&mut self, place: Place, key: &Fingerprint, time: u64, now: Option<u64>) -> Result<Verdict, Full> {
+        if self.record_plain(place, key, time) {
+            return Ok(Verdict::Fresh);
+        }
+        self.decide_unusual(place, key, time, now)
+    }
+
+    /// Records a key in the usual case, in which a look at its home bucket is enough to know that it is fresh. `false` says
+    /// nothing and changes nothing. Whatever else `known` and `make_room` look at must be ruled out here.
+    #[inline(always)]
+    fn record_plain(&mut self, place: Place, key: &Fingerprint, time: u64) -> bool {
+        if self.room == 0 || time < self.watermark || !self.claims.is_empty() {
+            return false;
+        }
+        let Some(deadline) = time.checked_add(self.span) else { return false };
+        let Some(vacancy) = self.index.vacancy(place) else { return false };
+        vacancy.fill(self.wheel.push_alive(&mut self.pool, key, deadline, self.watermark));
+        self.index.count_added();
+        self.room -= 1;
+        self.counts.fresh += 1;
+        true
+    }
+
+    /// Out of line: what is rare must not slow down what is not.
+    #[inline(never)]
+    fn decide_unusual(
         &mut self,
         place: Place,
-        hash: IndexHash,
-        key: Fingerprint,
+        key: &Fingerprint,
         time: u64,
         now: Option<u64>,
     ) -> Result<Verdict, Full> {
+        let (hash, key) = (place.hash(), *key);
         if let Some(known) = self.known(place, hash, key, time, now) {
             return Ok(known.into());
         }
@@ -177,7 +201,7 @@ impl Shard {
             return Err(Full);
         }
         self.counts.fresh += 1;
-        self.record(place, hash, key, time);
+        self.record(place, key, time);
         Ok(Verdict::Fresh)
     }
 
@@ -189,9 +213,8 @@ impl Shard {
         time: u64,
         now: Option<u64>,
     ) -> Result<Claimed<u64>, Full> {
-        let place = self.index.place(hash);
-        self.index.prefetch(place);
-        self.reclaim_a_little();
+        let place = self.index.touch(hash);
+        self.reclaim_a_little(RECLAIMED_PER_KEY);
         if let Some(known) = self.known(place, hash, key, time, now) {
             return Ok(known.into());
         }
@@ -209,7 +232,7 @@ impl Shard {
     pub(crate) fn commit(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> Option<u64> {
         let time = self.claims.close(hash, key, generation)?;
         self.room += 1;
-        self.record(self.index.place(hash), hash, key, time);
+        self.record(self.index.place(hash), key, time);
         Some(time)
     }
 
@@ -220,7 +243,7 @@ impl Shard {
 
     /// Holds a key again that a journal has kept, unless its time is over.
     #[inline(always)]
-    fn restore(&mut self, place: Place, hash: IndexHash, key: Fingerprint, time: u64) -> Result<(), Full> {
+    fn restore(&mut self, place: Place, key: Fingerprint, time: u64) -> Result<(), Full> {
         if is_past(time, self.span, self.watermark) {
             return Ok(());
         }
@@ -231,12 +254,12 @@ impl Shard {
                 return Ok(());
             }
             time = time.max(last.saturating_sub(self.span)); // late is safe
-            self.forget(hash, key);
+            self.forget(place.hash(), key);
         }
-        if !self.make_room(hash, key, None) {
+        if !self.make_room(place.hash(), key, None) {
             return Err(Full);
         }
-        self.record(place, hash, key, time);
+        self.record(place, key, time);
         Ok(())
     }
 
@@ -369,10 +392,10 @@ impl Shard {
     }
 
     #[inline(always)]
-    fn record(&mut self, place: Place, hash: IndexHash, key: Fingerprint, time: u64) {
+    fn record(&mut self, place: Place, key: Fingerprint, time: u64) {
         let deadline = time.saturating_add(self.span);
-        let slot = self.wheel.push(&mut self.pool, key, deadline, self.watermark);
-        self.index.insert(place, hash, slot, &self.pool);
+        let slot = self.wheel.push(&mut self.pool, &key, deadline, self.watermark);
+        self.index.insert(place, slot, &self.pool);
         self.room -= 1;
     }
 
@@ -408,6 +431,7 @@ impl Shard {
         assert_eq!(found, self.index.len(), "every key lies in the wheel once");
         self.pool.validate(chunks);
         self.index.validate(&self.pool);
+        self.validate_doomed();
         for key in self.claims.keys() {
             let place = self.index.place(self.hash(key));
             assert_eq!(self.index.find(place, key, &self.pool), None, "a claimed key is not committed");

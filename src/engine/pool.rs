@@ -55,7 +55,7 @@ impl Header {
         1u64.checked_shl(bits.into()).map_or(u64::MAX, |power| power - 1)
     }
 
-    #[inline(always)]
+    #[inline]
     fn widen(&mut self, distance: u64) {
         let bits = u64::BITS - distance.leading_zeros();
         self.spread = (self.spread & HAS_MOVED_UP) | (self.spread & !HAS_MOVED_UP).max(bits as u8);
@@ -122,15 +122,30 @@ impl Pool {
         &mut self.chunk_mut(chunk).header
     }
 
-    /// Appends a key to a chunk; its slot number, or `None` if the chunk is full.
+    /// Appends a key to a chunk whose header covers its deadline; its slot number, or `None` if the chunk is full.
     #[inline(always)]
-    pub(crate) fn push(&mut self, chunk: u32, key: Fingerprint, deadline: u64) -> Option<u32> {
+    pub(crate) fn try_push(&mut self, chunk: u32, key: &Fingerprint) -> Option<u32> {
         let into = self.chunk_mut(chunk);
         let position = into.header.len;
-        *into.keys.get_mut(usize::from(position))? = key;
+        *into.keys.get_mut(usize::from(position))? = *key;
         into.header.len = position + 1;
-        into.header.widen(deadline.abs_diff(into.header.deadline));
         Some(slot_at(chunk, position))
+    }
+
+    /// Appends a key to a chunk that is not full; its slot number, and the chunk's header.
+    #[inline]
+    pub(crate) fn push(&mut self, chunk: u32, key: &Fingerprint, deadline: u64) -> (u32, &Header) {
+        let Chunk { header, keys } = self.chunk_mut(chunk);
+        let position = header.len;
+        keys[usize::from(position)] = *key;
+        header.len = position + 1;
+        header.widen(deadline.abs_diff(header.deadline));
+        (slot_at(chunk, position), header)
+    }
+
+    #[inline]
+    pub(crate) fn is_full(&self, chunk: u32) -> bool {
+        self.header(chunk).len == CHUNK_KEYS
     }
 
     /// Puts a key that stood at another slot number in the place of one that is gone.
@@ -173,7 +188,7 @@ impl Pool {
         prefetch(&chunk.keys[position_of(slot) as usize]);
     }
 
-    /// Touches every second line; the processor fetches lines in pairs.
+    /// Touches all lines of a chunk.
     #[inline]
     pub(crate) fn prefetch_chunk(&self, chunk: u32) {
         let chunk = self.chunk(chunk);

@@ -58,14 +58,62 @@ pub(crate) struct Wheel {
 /// A chunk of an occupied slot.
 #[derive(Clone, Copy)]
 struct Recent {
+    chunk: u32,
     level: usize,
     tick: u64,
-    chunk: u32,
+    /// The deadlines that belong there under the present watermark.
+    accepted: Deadlines,
+    /// Those of them that the chunk's header covers as it is.
+    covered: Deadlines,
 }
 
 impl Recent {
-    /// No key goes to this level.
-    const NOWHERE: Self = Self { level: usize::MAX, tick: 0, chunk: NONE };
+    const NOWHERE: Self = Self { chunk: NONE, level: 0, tick: 0, accepted: Deadlines::NONE, covered: Deadlines::NONE };
+
+    fn new(chunk: u32, level: usize, tick: u64, watermark: u64) -> Self {
+        Self { chunk, level, tick, ..Self::NOWHERE }.under(watermark)
+    }
+
+    /// Deadlines of the slot for which its level is the finest that is allowed.
+    fn under(self, watermark: u64) -> Self {
+        let lives = if self.level < LEVELS { lives_of(self.level) } else { (0, u64::MAX) };
+        let slot = Deadlines::between(self.tick << shift_of(self.level), due_at(self.tick, self.level));
+        let accepted = slot.within(watermark.saturating_add(lives.0), watermark.saturating_add(lives.1));
+        Self { accepted, covered: Deadlines::NONE, ..self }
+    }
+
+    /// Stores a key that belongs there, where there is room.
+    fn push(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64) -> u32 {
+        let (slot, header) = pool.push(self.chunk, key, deadline);
+        let (first, spread) = (header.deadline, header.spread());
+        self.covered =
+            self.accepted.within(first.saturating_sub(spread), first.saturating_add(spread).saturating_add(1));
+        slot
+    }
+}
+
+/// A range.
+#[derive(Clone, Copy)]
+struct Deadlines {
+    first: u64,
+    count: u64,
+}
+
+impl Deadlines {
+    const NONE: Self = Self { first: 0, count: 0 };
+
+    fn between(first: u64, end: u64) -> Self {
+        Self { first, count: end.saturating_sub(first) }
+    }
+
+    fn within(self, first: u64, end: u64) -> Self {
+        Self::between(self.first.max(first), (self.first + self.count).min(end))
+    }
+
+    #[inline(always)]
+    fn contain(self, deadline: u64) -> bool {
+        deadline.wrapping_sub(self.first) < self.count
+    }
 }
 
 impl Wheel {
@@ -76,7 +124,7 @@ impl Wheel {
     /// Stores a key until the watermark has passed `deadline`; its slot number. A deadline that has passed already goes
     /// to the next slot to expire.
     #[inline(always)]
-    pub(crate) fn push(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64) -> u32 {
+    pub(crate) fn push(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
         if deadline < watermark {
             let slot = self.push_alive(pool, key, watermark, watermark);
             pool.header_mut(chunk_of(slot)).note_moved_up();
@@ -85,23 +133,24 @@ impl Wheel {
         self.push_alive(pool, key, deadline, watermark)
     }
 
+    /// As `push`, of a deadline that has not passed.
     #[inline(always)]
-    fn push_alive(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64) -> u32 {
-        let level = if watermark == 0 { LEVELS + level_of(self.span) } else { level_of(deadline - watermark) };
-        let recent = self.recent;
-        if recent.level == level
-            && recent.tick == deadline >> shift_of(level)
-            && let Some(slot) = pool.push(recent.chunk, key, deadline)
+    pub(crate) fn push_alive(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
+        if self.recent.covered.contain(deadline)
+            && let Some(slot) = pool.try_push(self.recent.chunk, key)
         {
             return slot;
         }
-        self.push_anywhere(pool, key, deadline, watermark, level)
+        self.push_anywhere(pool, key, deadline, watermark)
     }
 
-    /// `level`: the finest that is allowed.
-    #[cold]
-    fn push_anywhere(&mut self, pool: &mut Pool, key: Fingerprint, deadline: u64, watermark: u64, level: usize) -> u32 {
-        let mut level = level;
+    #[inline(never)]
+    fn push_anywhere(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
+        if self.recent.accepted.contain(deadline) && !pool.is_full(self.recent.chunk) {
+            return self.recent.push(pool, key, deadline);
+        }
+        // The finest that is allowed.
+        let mut level = if watermark == 0 { LEVELS + level_of(self.span) } else { level_of(deadline - watermark) };
         loop {
             let shift = shift_of(level);
             let tick = deadline >> shift;
@@ -111,24 +160,22 @@ impl Wheel {
                     self.next_due = self.next_due.min(due_at(tick, level));
                 }
                 let chain = &mut ring.ring[ring_index(tick)];
-                loop {
-                    if chain.tail != NONE
-                        && let Some(slot) = pool.push(chain.tail, key, deadline)
-                    {
-                        self.recent = Recent { level, tick, chunk: chain.tail };
-                        return slot;
-                    }
+                if chain.tail == NONE || pool.is_full(chain.tail) {
                     let chunk = pool.allocate(deadline, level as u8);
                     append(pool, chain, Chain { head: chunk, tail: chunk });
                 }
+                self.recent = Recent::new(chain.tail, level, tick, watermark);
+                return self.recent.push(pool, key, deadline);
             }
             level += 1;
         }
     }
 
-    /// Moves the slots that are due at `watermark` to the dead. Costs a few instructions where none is.
+    /// Moves the slots that are due at `watermark` to the dead. Costs some ten instructions where none is.
     #[inline]
     pub(crate) fn advance(&mut self, pool: &mut Pool, watermark: u64) {
+        // Keys that come without a watermark go to other levels.
+        self.recent = if self.recent.level < LEVELS { self.recent.under(watermark) } else { Recent::NOWHERE };
         if watermark >= self.next_due {
             self.retire(pool, watermark);
         }
@@ -331,6 +378,14 @@ impl Level {
     }
 }
 
+/// The lives for which a level is the finest that is allowed: the first, and where they end.
+#[inline]
+fn lives_of(level: usize) -> (u64, u64) {
+    let first = if level == 0 { 0 } else { 1 << (6 + 3 * level) };
+    let end = if level == LEVELS - 1 { u64::MAX } else { 1 << (9 + 3 * level) };
+    (first, end)
+}
+
 /// The finest level at which `life` is less than 512 slots long, or the last.
 #[inline]
 fn level_of(life: u64) -> usize {
@@ -400,6 +455,8 @@ mod tests {
                 let level = level_of(life);
                 assert!(life >> shift_of(level) < 512 || level == LEVELS - 1);
                 assert!(level == 0 || 1 << shift_of(level) <= life / 64, "life {life}: level {level}");
+                let (first, end) = lives_of(level);
+                assert!((first..end).contains(&life) || life == u64::MAX, "life {life}: level {level}");
             }
         }
     }

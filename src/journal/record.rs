@@ -176,7 +176,8 @@ impl<'a> Frames<'a> {
             _ => return None,
         };
         let contents = rest.get(..length)?;
-        let is_whole = length == count * ENTRY_BYTES && u64_at(header, 0) >> 32 == checksum(self.salt, contents).into();
+        let is_whole =
+            length == count * ENTRY_BYTES && (u64_at(header, 0) >> 32) as u32 == checksum(self.salt, contents);
         let mark = Mark { kind, sequence: u64_at(header, 8), watermark: u64_at(header, 16) };
         is_whole.then_some(Frame { mark, contents })
     }

@@ -135,16 +135,17 @@ impl DedupCache {
         verdicts: &mut Vec<Verdict>,
     ) -> Result<(), Error> {
         verdicts.clear();
-        verdicts.reserve(entries.len());
+        verdicts.resize(entries.len(), Verdict::Fresh);
         self.count_calls(u32::try_from(entries.len()).unwrap_or(u32::MAX));
         let latest = entries.iter().fold(0, |latest, (_, time)| time.as_millis().max(latest));
         let clamped = (latest > self.progress.ceiling()).then(|| self.clamp(entries));
         let entries = clamped.as_deref().unwrap_or(entries);
-        let inserted = self.shard.insert_batch(entries, self.progress.now(), |_, verdict| verdicts.push(verdict));
+        let decided = self.shard.insert_batch(entries, self.progress.now(), |at, verdict| verdicts[at] = verdict);
+        verdicts.truncate(decided);
         if self.journal.is_some() {
             self.record_batch(entries, verdicts)?;
         }
-        Ok(inserted?)
+        if decided < entries.len() { Err(Error::Full) } else { Ok(()) }
     }
 
     #[cold]

@@ -73,12 +73,12 @@ impl Run {
 
     fn store(&mut self, key: usize) -> u32 {
         let key = fingerprint(key);
-        if let Some(slot) = self.last_chunk.and_then(|chunk| self.pool.push(chunk, key, 0)) {
-            return slot;
-        }
-        let chunk = self.pool.allocate(0, 0);
+        let chunk = match self.last_chunk {
+            Some(chunk) if !self.pool.is_full(chunk) => chunk,
+            _ => self.pool.allocate(0, 0),
+        };
         self.last_chunk = Some(chunk);
-        self.pool.push(chunk, key, 0).expect("an empty chunk has room")
+        self.pool.push(chunk, &key, 0).0
     }
 
     fn insert(&mut self, key: usize) {
@@ -86,15 +86,16 @@ impl Run {
             return;
         }
         let slot = self.store(key);
-        let hash = self.index.hash(fingerprint(key));
-        self.index.insert(self.index.place(hash), hash, slot, &self.pool);
+        self.index.insert(self.place(key), slot, &self.pool);
         self.held.insert(key, slot);
     }
 
     fn remove(&mut self, key: usize) {
         if let Some(slot) = self.held.remove(&key) {
-            assert!(self.index.remove(self.place(key), slot), "it was there");
-            assert!(!self.index.remove(self.place(key), slot), "it is there no more");
+            let removed = |index: &mut Index, place| index.remove_all(std::iter::once((place, slot)));
+            let place = self.place(key);
+            assert_eq!(removed(&mut self.index, place), 1, "it was there");
+            assert_eq!(removed(&mut self.index, place), 0, "it is there no more");
         }
     }
 

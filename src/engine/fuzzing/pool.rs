@@ -94,8 +94,9 @@ impl Run {
         let key = Fingerprint([self.keys_pushed, 0]);
         let kept = self.chunks.get_mut(&chunk).expect("in use");
         let expected = (kept.keys.len() < usize::from(CHUNK_KEYS)).then(|| slot_at(chunk, kept.keys.len() as u8));
-        assert_eq!(self.pool.push(chunk, key, deadline), expected);
-        if expected.is_some() {
+        assert_eq!(self.pool.is_full(chunk), expected.is_none());
+        if let Some(slot) = expected {
+            assert_eq!(self.pool.push(chunk, &key, deadline).0, slot);
             kept.keys.push((key, deadline));
         }
     }

@@ -74,7 +74,7 @@ impl Run {
     fn push(&mut self, deadline: u64) {
         self.keys_pushed += 1;
         let key = Fingerprint([self.keys_pushed, 0]);
-        let slot = self.wheel.push(&mut self.pool, key, deadline, self.watermark);
+        let slot = self.wheel.push(&mut self.pool, &key, deadline, self.watermark);
         let has_moved_up = deadline < self.watermark;
         let deadline = deadline.max(self.watermark);
         let life = deadline - self.watermark;

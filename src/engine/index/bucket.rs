@@ -1,7 +1,7 @@
 //! One cache line of the index.
 
 use crate::Fingerprint;
-use crate::engine::arch::{LANES, Lanes, lanes_equal};
+use crate::engine::arch::{LANES, Lanes, bytes_equal, lanes_equal};
 use crate::engine::pool::Pool;
 
 /// Twelve keys' tags and slot numbers, and how many keys had to go further:
@@ -22,7 +22,7 @@ pub(crate) struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
-const FREE: u8 = 0;
+pub(super) const FREE: u8 = 0;
 
 impl Bucket {
     pub(crate) const EMPTY: Self = Self { control: [0; 16], slots: [0; LANES] };
@@ -40,18 +40,40 @@ impl Bucket {
         None
     }
 
+    /// Whether a search for a key with this tag will need more than this line.
+    #[inline(always)]
+    pub(crate) fn wants_more(&self, tag: u8) -> bool {
+        bytes_equal(&self.control, tag) != 0 || self.overflow() > 0
+    }
+
     /// The first slot number with this tag.
     #[inline(always)]
     pub(crate) fn candidate(&self, tag: u8) -> Option<u32> {
         self.lanes_with(tag).next().map(|lane| self.slots[lane])
     }
 
+    /// A free lane, if the tags alone say that a key with this one is nowhere in the table: none here has it, and no key
+    /// has gone further.
+    #[inline(always)]
+    pub(crate) fn vacancy(&self, tag: u8) -> Option<usize> {
+        let free = bytes_equal(&self.control, FREE);
+        // Above the lanes' bits are those of the overflow count's bytes, all of them set if it is 0.
+        let has_a_lane_and_no_overflow = free > 0xffff << LANES & 0xffff;
+        (has_a_lane_and_no_overflow && bytes_equal(&self.control, tag) == 0).then(|| free.trailing_zeros() as usize)
+    }
+
+    /// Fills a lane that is free.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, lane: usize, tag: u8, slot: u32) {
+        self.control[lane] = tag;
+        self.slots[lane] = slot;
+    }
+
     /// Adds an entry if there is a free lane.
     #[inline(always)]
     pub(crate) fn try_add(&mut self, tag: u8, slot: u32) -> bool {
         let Some(lane) = self.lanes_with(FREE).next() else { return false };
-        self.control[lane] = tag;
-        self.slots[lane] = slot;
+        self.fill(lane, tag, slot);
         true
     }
 

@@ -9,8 +9,8 @@ mod partition;
 mod work;
 
 use crate::Fingerprint;
-use bucket::Bucket;
-use partition::Partition;
+use bucket::{Bucket, FREE};
+use partition::{Partition, Vacancy};
 
 use super::pool::Pool;
 
@@ -37,7 +37,8 @@ impl IndexHasher {
     #[inline(always)]
     pub(crate) fn hash(self, key: Fingerprint) -> IndexHash {
         let product = u128::from(key.0[0] ^ self.keys[0]) * u128::from(key.0[1] ^ self.keys[1]);
-        IndexHash(product as u64 ^ (product >> 64) as u64)
+        let folded = product as u64 ^ (product >> 64) as u64;
+        IndexHash(folded + u64::from(folded as u8 == FREE))
     }
 }
 
@@ -45,17 +46,17 @@ impl IndexHasher {
 ///
 /// ```text
 /// bit   63 .. 54   47 .. 32    31 .. 8   7 .. 0
-///       shard      partition   bucket    tag (0 becomes 1: 0 marks a free lane)
+///       shard      partition   bucket    tag (never 0, which marks a free lane: 0 has become 1)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexHash(u64);
 
 impl IndexHash {
-    pub(crate) const ZERO: Self = Self(0);
+    const ZERO: Self = Self(0);
 
     #[inline(always)]
     fn tag(self) -> u8 {
-        (self.0 as u8).max(1)
+        self.0 as u8
     }
 
     /// Multiply-shift (Lemire, "Fast random integer generation in an interval", 2019), so that a table may have any
@@ -66,8 +67,8 @@ impl IndexHash {
     }
 
     #[inline(always)]
-    fn partition(self, partitions: usize) -> u32 {
-        (self.0 >> 32) as u32 & (partitions as u32 - 1)
+    fn partition(self, partitions: usize) -> usize {
+        (self.0 >> 32) as usize & (partitions - 1)
     }
 
     #[inline(always)]
@@ -82,15 +83,20 @@ impl IndexHash {
 }
 
 /// Where a search for a key begins: good until its partition takes another size.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    partition: u32,
+    hash: IndexHash,
+    /// A bucket.
     home: u32,
-    tag: u8,
 }
 
 impl Place {
-    pub(crate) const ZERO: Self = Self { partition: 0, home: 0, tag: 0 };
+    pub(crate) const ZERO: Self = Self { hash: IndexHash::ZERO, home: 0 };
+
+    #[inline(always)]
+    pub(crate) fn hash(self) -> IndexHash {
+        self.hash
+    }
 }
 
 pub(crate) struct Index {
@@ -121,8 +127,8 @@ impl Index {
 
     #[inline(always)]
     pub(crate) fn place(&self, hash: IndexHash) -> Place {
-        let partition = hash.partition(self.partitions.len());
-        Place { partition, home: hash.bucket(self.partitions[partition as usize].len()), tag: hash.tag() }
+        let home = hash.bucket(self.partitions[hash.partition(self.partitions.len())].len());
+        Place { hash, home }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -140,28 +146,51 @@ impl Index {
         self.partition(place).find(place, key, pool)
     }
 
-    /// Looks into the key's home bucket, and touches what a search will need after it: the chunk of a likely match, and
-    /// the next bucket where keys have overflowed.
+    /// Whether a search for the key will need more than its home bucket.
+    #[inline(always)]
+    pub(crate) fn wants_more(&self, place: Place) -> bool {
+        self.partition(place).wants_more(place)
+    }
+
+    /// Touches what a search will need after the home bucket: the chunk of a likely match, and the next bucket where keys
+    /// have overflowed.
     #[inline(always)]
     pub(crate) fn prefetch_next(&self, place: Place, pool: &Pool) {
         self.partition(place).prefetch_next(place, pool);
     }
 
+    /// The place of a hash, its bucket touched.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, place: Place) {
-        self.partition(place).prefetch(place);
+    pub(crate) fn touch(&self, hash: IndexHash) -> Place {
+        let partition = &self.partitions[hash.partition(self.partitions.len())];
+        let home = hash.bucket(partition.len());
+        partition.prefetch(home);
+        Place { hash, home }
+    }
+
+    /// Where to add a key, if a look at its home bucket is enough to know that it is not in the index; `None` says nothing.
+    #[inline(always)]
+    pub(crate) fn vacancy(&mut self, place: Place) -> Option<Vacancy<'_>> {
+        self.partition_mut(place).vacancy(place)
+    }
+
+    /// Counts the key that filled a vacancy.
+    #[inline(always)]
+    pub(crate) fn count_added(&mut self) {
+        self.keys += 1;
     }
 
     /// Adds a key that is not in the index. Grows the key's partition where that is full.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, place: Place, hash: IndexHash, slot: u32, pool: &Pool) {
-        let partition = &mut self.partitions[place.partition as usize];
+    pub(crate) fn insert(&mut self, place: Place, slot: u32, pool: &Pool) {
+        let number = place.hash.partition(self.partitions.len());
+        let partition = &mut self.partitions[number];
         if partition.is_full() {
             self.buckets -= partition.len();
-            partition.grow(place.partition as usize % 4, pool, self.hasher);
+            partition.grow(number % 4, pool, self.hasher);
             self.buckets += partition.len();
             self.generation += 1;
-            let home = hash.bucket(partition.len());
+            let home = place.hash.bucket(partition.len());
             partition.insert(Place { home, ..place }, slot);
         } else {
             partition.insert(place, slot);
@@ -171,14 +200,24 @@ impl Index {
 
     /// Tells the entry of a slot number where its key lies now.
     pub(crate) fn repoint(&mut self, place: Place, from: u32, to: u32) {
-        self.partitions[place.partition as usize].repoint(place, from, to);
+        self.partition_mut(place).repoint(place, from, to);
     }
 
-    /// Removes the entry of a slot number; `false` if there is none (the key was forgotten on purpose before).
+    /// Removes the entry of a slot number.
+    pub(crate) fn remove(&mut self, place: Place, slot: u32) {
+        self.remove_all(std::iter::once((place, slot)));
+    }
+
+    /// Removes the entries of slot numbers; how many there were. One that was forgotten on purpose before has none.
     #[inline(always)]
-    pub(crate) fn remove(&mut self, place: Place, slot: u32) -> bool {
-        let removed = self.partitions[place.partition as usize].remove(place, slot);
-        self.keys -= usize::from(removed);
+    pub(crate) fn remove_all(&mut self, entries: impl Iterator<Item = (Place, u32)>) -> usize {
+        let mut removed = 0;
+        for (place, slot) in entries {
+            if self.partition_mut(place).remove(place, slot) {
+                removed += 1;
+            }
+        }
+        self.keys -= removed;
         removed
     }
 
@@ -212,6 +251,12 @@ impl Index {
 
     #[inline(always)]
     fn partition(&self, place: Place) -> &Partition {
-        &self.partitions[place.partition as usize]
+        &self.partitions[place.hash.partition(self.partitions.len())]
+    }
+
+    #[inline(always)]
+    fn partition_mut(&mut self, place: Place) -> &mut Partition {
+        let partitions = self.partitions.len();
+        &mut self.partitions[place.hash.partition(partitions)]
     }
 }

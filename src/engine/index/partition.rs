@@ -9,15 +9,32 @@ use crate::Fingerprint;
 use crate::engine::arch::prefetch;
 use crate::engine::pool::Pool;
 
-/// Keys in a bucket, on average, beyond which the table grows: a load of 7/12 = 0.58.
-const KEYS_PER_BUCKET: usize = 7;
+/// Keys in two buckets, on average, beyond which the table grows: a load of 13/24 = 0.54.
+const KEYS_PER_TWO_BUCKETS: usize = 13;
 const GROUP: usize = 32;
 
 /// There is always a free lane, since the load is bounded, so every search for one ends.
 #[derive(Default)]
 pub(crate) struct Partition {
     buckets: Box<[Bucket]>,
-    keys: u32,
+    /// How many more keys it takes before it grows.
+    room: u32,
+}
+
+/// A free lane for a new key.
+pub(crate) struct Vacancy<'a> {
+    room: &'a mut u32,
+    bucket: &'a mut Bucket,
+    lane: usize,
+    tag: u8,
+}
+
+impl Vacancy<'_> {
+    #[inline(always)]
+    pub(crate) fn fill(self, slot: u32) {
+        *self.room -= 1;
+        self.bucket.fill(self.lane, self.tag, slot);
+    }
 }
 
 impl Partition {
@@ -27,15 +44,19 @@ impl Partition {
         self.buckets.len()
     }
 
+    fn keys(&self) -> usize {
+        keys_max(self.len()) - self.room as usize
+    }
+
     #[inline(always)]
     pub(crate) fn find(&self, place: Place, key: Fingerprint, pool: &Pool) -> Option<u32> {
         let home = place.home as usize;
         let bucket = self.buckets.get(home)?;
-        let found = bucket.find(place.tag, key, pool);
+        let found = bucket.find(place.hash.tag(), key, pool);
         if found.is_some() || bucket.overflow() == 0 {
             return found;
         }
-        self.find_further(home, place.tag, key, pool)
+        self.find_further(home, place.hash.tag(), key, pool)
     }
 
     #[cold]
@@ -52,10 +73,16 @@ impl Partition {
         None
     }
 
+    /// Whether a search for the key will need more than its home bucket.
+    #[inline(always)]
+    pub(crate) fn wants_more(&self, place: Place) -> bool {
+        self.buckets.get(place.home as usize).is_some_and(|bucket| bucket.wants_more(place.hash.tag()))
+    }
+
     #[inline(always)]
     pub(crate) fn prefetch_next(&self, place: Place, pool: &Pool) {
         let Some(bucket) = self.buckets.get(place.home as usize) else { return };
-        if let Some(slot) = bucket.candidate(place.tag) {
+        if let Some(slot) = bucket.candidate(place.hash.tag()) {
             pool.prefetch_key(slot);
         }
         if bucket.overflow() > 0
@@ -66,23 +93,34 @@ impl Partition {
     }
 
     #[inline(always)]
-    pub(crate) fn prefetch(&self, place: Place) {
-        if let Some(bucket) = self.buckets.get(place.home as usize) {
+    pub(crate) fn prefetch(&self, home: u32) {
+        if let Some(bucket) = self.buckets.get(home as usize) {
             prefetch(bucket);
         }
+    }
+
+    /// A free lane of the home bucket, if a look at that is enough to know that the key is new and the table takes it.
+    #[inline(always)]
+    pub(crate) fn vacancy(&mut self, place: Place) -> Option<Vacancy<'_>> {
+        if self.is_full() {
+            return None;
+        }
+        let bucket = self.buckets.get_mut(place.home as usize)?;
+        let lane = bucket.vacancy(place.hash.tag())?;
+        Some(Vacancy { room: &mut self.room, bucket, lane, tag: place.hash.tag() })
     }
 
     /// Whether the table must grow before another key comes.
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
-        self.keys as usize >= self.buckets.len() * KEYS_PER_BUCKET
+        self.room == 0
     }
 
     /// Adds a key that is not in the table, which is not full.
     #[inline(always)]
     pub(crate) fn insert(&mut self, place: Place, slot: u32) {
-        self.keys += 1;
-        self.settle(place.home as usize, place.tag, slot);
+        self.room -= 1;
+        self.settle(place.home as usize, place.hash.tag(), slot);
     }
 
     #[inline(always)]
@@ -104,7 +142,7 @@ impl Partition {
     /// Tells the entry of a slot number, which is in the table, where its key lies now.
     pub(crate) fn repoint(&mut self, place: Place, from: u32, to: u32) {
         let mut at = place.home as usize;
-        while !self.buckets[at].try_repoint(place.tag, from, to) {
+        while !self.buckets[at].try_repoint(place.hash.tag(), from, to) {
             at = self.after(at);
         }
     }
@@ -114,9 +152,11 @@ impl Partition {
     pub(crate) fn remove(&mut self, place: Place, slot: u32) -> bool {
         let home = place.home as usize;
         let Some(bucket) = self.buckets.get_mut(home) else { return false };
-        let is_removed =
-            bucket.try_remove(place.tag, slot) || (bucket.overflow() > 0 && self.remove_further(home, place.tag, slot));
-        self.keys -= u32::from(is_removed);
+        let is_removed = bucket.try_remove(place.hash.tag(), slot)
+            || (bucket.overflow() > 0 && self.remove_further(home, place.hash.tag(), slot));
+        if is_removed {
+            self.room += 1;
+        }
         is_removed
     }
 
@@ -154,7 +194,8 @@ impl Partition {
 
     /// Takes a size as if the table had grown to the keys that it holds, where that saves half; whether it did.
     pub(crate) fn shrink(&mut self, pool: &Pool, hasher: IndexHasher) -> bool {
-        let buckets = if self.keys == 0 { 0 } else { (self.keys as usize).div_ceil(KEYS_PER_BUCKET - 1).max(4) };
+        let keys = self.keys();
+        let buckets = if keys == 0 { 0 } else { keys.div_ceil(KEYS_PER_TWO_BUCKETS / 2).max(4) };
         let saves_half = buckets <= self.len() / 2 && self.len() > 0;
         if saves_half {
             self.rebuild(buckets, pool, hasher);
@@ -164,6 +205,7 @@ impl Partition {
 
     /// Places every key anew, reading the keys from the pool in groups whose misses overlap.
     fn rebuild(&mut self, buckets: usize, pool: &Pool, hasher: IndexHasher) {
+        self.room = (keys_max(buckets) - self.keys()) as u32;
         let old = std::mem::replace(&mut self.buckets, vec![Bucket::EMPTY; buckets].into_boxed_slice());
         let mut group = [0; GROUP];
         let mut filled = 0;
@@ -198,7 +240,7 @@ impl Partition {
                 let key = pool.key(slot);
                 let hash = hasher.hash(key);
                 assert_eq!(tag, hash.tag(), "a tag");
-                let place = Place { partition: 0, home: hash.bucket(self.len()), tag };
+                let place = Place { hash, home: hash.bucket(self.len()) };
                 assert_eq!(self.find(place, key, pool), Some(slot), "an entry is found");
                 keys += 1;
                 let mut at = place.home as usize;
@@ -209,7 +251,12 @@ impl Partition {
             }
         }
         assert_eq!(overflow, self.buckets.iter().map(Bucket::overflow).collect::<Vec<_>>(), "overflow counts");
-        assert_eq!(keys, self.keys as usize, "keys of a partition");
+        assert_eq!(keys, self.keys(), "keys of a partition");
         keys
     }
+}
+
+/// How many keys a table of so many buckets takes before it grows.
+fn keys_max(buckets: usize) -> usize {
+    buckets * KEYS_PER_TWO_BUCKETS / 2
 }

@@ -18,12 +18,11 @@ fn work(count: usize, secret: [u64; 2], key: impl Fn(u64) -> u128) -> (f64, f64)
     let mut chunk = pool.allocate(0, 0);
     for number in 0..count as u64 {
         let key = Fingerprint::from_u128(key(number));
-        let slot = pool.push(chunk, key, 0).unwrap_or_else(|| {
+        if pool.is_full(chunk) {
             chunk = pool.allocate(0, 0);
-            pool.push(chunk, key, 0).expect("an empty chunk has room")
-        });
-        let hash = index.hash(key);
-        index.insert(index.place(hash), hash, slot, &pool);
+        }
+        let slot = pool.push(chunk, &key, 0).0;
+        index.insert(index.place(index.hash(key)), slot, &pool);
     }
     let sum = |work: fn(&super::Partition) -> u64| index.partitions.iter().map(work).sum::<u64>() as f64 / count as f64;
     (sum(super::Partition::passed), sum(super::Partition::confused))
