@@ -12,6 +12,9 @@ ONCEWHEEL_CRASH_LENGTH=5 cargo test --release --lib journal::tests::crash -- --n
 step "a consumer that is killed 2,000 times"
 ONCEWHEEL_KILLS=2000 cargo test --release --all-features --test it kills -- --nocapture
 
+step "a simulated queue: 10^8 deliveries"
+cargo run --release --example simulate -- --deliveries 100000000 --seed "${ONCEWHEEL_SEED:-1}"
+
 for target in journal_decode journal_open; do
     step "fuzzing: $target"
     cargo +nightly fuzz run "$target" -- -max_total_time=60
