@@ -33,4 +33,7 @@ cargo run --release --example soak -- --seconds 3600
 step "interleavings: 1,000,000 schedules of each scenario"
 ONCEWHEEL_SCHEDULES=1000000 ci/interleavings.sh
 
+step "a simulated queue: 10^8 deliveries"
+cargo run --release --example simulate -- --deliveries 100000000 --seed "${ONCEWHEEL_SEED:-1}"
+
 step "all is well"

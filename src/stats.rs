@@ -66,7 +66,8 @@ pub struct Stats {
     pub duplicate_ages: DuplicateAges,
     /// Duplicates whose copies lay further apart than `max_retry + max_network`, for certain. They were recognised only
     /// because the queue was behind; with the queue caught up they would be processed again. **Above 0, the horizon is
-    /// too short.**
+    /// too short.** (Deliveries whose time was not given count from when they came: with those, a consumer that stalls is
+    /// enough, and the count says nothing of the horizon.)
     pub late_duplicates: u64,
     /// Bytes on disk of the journal's segments; 0 without a journal. At most three times the live keys' (24 bytes each) and
     /// 256 KiB, but for what later calls have still to clear away.

@@ -82,6 +82,7 @@ impl Inner {
     ) -> Result<R, Full> {
         let at = hash.shard(self.shards.len());
         let mut local = self.enter(at, 1);
+        let mut may_have_room = true;
         loop {
             if local.shard.room == 0 {
                 self.spare.supply(&mut local.shard);
@@ -91,17 +92,17 @@ impl Inner {
                     self.spare.settle(&mut local.shard);
                     return Ok(result);
                 }
-                Err(Full) => {
-                    local = self.find_room(at, local).ok_or(Full)?;
-                }
+                // Asked again though no room was found: meanwhile another may have recorded this very key with the last.
+                Err(Full) if may_have_room => (local, may_have_room) = self.find_room(at, local),
+                Err(Full) => return Err(Full),
             }
         }
     }
 
-    /// Gathers the room that shards have and do not need. With all locks held, so that `None` is true of one moment: no
-    /// room anywhere, and no batch that may give some back.
+    /// Gathers the room that shards have and do not need; whether there was any. With all locks held, so that `false` is true
+    /// of one moment: no room anywhere, and no batch that may give some back. The shard is not let go of after that moment.
     #[cold]
-    fn find_room<'a>(&'a self, at: usize, local: MutexGuard<'a, Local>) -> Option<MutexGuard<'a, Local>> {
+    fn find_room<'a>(&'a self, at: usize, local: MutexGuard<'a, Local>) -> (MutexGuard<'a, Local>, bool) {
         drop(local);
         // In the order of their numbers, as whoever holds more than one does.
         let mut all: Vec<_> = (0..self.shards.len()).map(|shard| self.enter(shard, 0)).collect();
@@ -111,13 +112,13 @@ impl Inner {
         }
         let spare = self.spare.word.load(Acquire);
         if spare == 0 && !(self.forgets_oldest && self.evict_oldest(&mut all)) {
-            return None;
+            return (all.swap_remove(at), false);
         }
         drop(all);
         if spare & LEFT == 0 {
             yield_now(); // to the batch that has it
         }
-        Some(self.enter(at, 0))
+        (self.enter(at, 0), true)
     }
 
     /// Forgets the key that would expire first over all shards.

@@ -24,6 +24,7 @@ fn ways_to_consume() -> Vec<Scenario> {
         with("plain", &[Sign::ForgottenOnTime], |_| {}),
         with("milliseconds", &[Sign::ForgottenOnTime], |s| {
             (s.producers.gap, s.producers.retry_max, s.producers.network_max) = (10, 300, 50);
+            (s.producers.ack_lost, s.broker.ack_lost, s.consumer.fails, s.consumer.observes) = (2, 0, 0, 1);
         }),
         with("process-once", &[Sign::ForgottenOnTime], |s| {
             (s.consumer.way, s.consumer.fails, s.consumer.front) = (Way::ProcessOnce, 20, Front::Sync);
@@ -41,7 +42,7 @@ fn ways_to_consume() -> Vec<Scenario> {
         with("workers-unsync", &[Sign::ForgottenOnTime, Sign::InFlight], |s| workers(s, Front::Unsync)),
         with("leases", &[Sign::TakenOver, Sign::ClaimsLost], |s| {
             workers(s, Front::Sync);
-            (s.consumer.hangs, s.consumer.lease) = (300, Some(2 * MINUTE));
+            (s.consumer.hangs, s.consumer.hang_max, s.consumer.lease) = (10, 20 * SECOND, Some(3 * SECOND));
         }),
         with("prefetch", &[Sign::TooOld], |s| {
             workers(s, Front::Sync);
@@ -84,11 +85,12 @@ fn queues() -> Vec<Scenario> {
         with("stalls", forgets, stalls),
         with("retention", &[Sign::ForgottenOnTime, Sign::Dropped], |s| {
             stalls(s);
-            s.broker.retention = Some(2 * HOUR);
+            (s.broker.retention, s.consumer.stall_every) = (Some(HOUR), HOUR);
         }),
         with("null-and-short-retention", &[Sign::ForgottenOnTime, Sign::Dropped], |s| {
             stalls(s);
-            (s.broker.retention, s.broker.min_msg_time) = (Some(2 * HOUR), MinMode::Null);
+            (s.broker.retention, s.broker.min_msg_time) = (Some(HOUR), MinMode::Null);
+            s.consumer.stall_every = HOUR;
         }),
         with("unknown-times", forgets, |s| {
             stalls(s);
@@ -142,10 +144,10 @@ fn crashes() -> Vec<Scenario> {
     ]
 }
 
-/// Some seconds of processing and a crash in a few thousand steps, hours of downtime among them.
+/// A crash in a few thousand steps, with minutes of downtime.
 fn crashing(s: &mut Scenario, front: Front, journal: bool) {
-    (s.consumer.front, s.consumer.journal, s.consumer.crashes) = (front, journal, 2_000);
-    (s.consumer.settling_max, s.consumer.down_max, s.broker.notices_crashes) = (20, 20 * MINUTE, !journal);
+    (s.consumer.front, s.consumer.journal, s.consumer.crashes) = (front, journal, 5_000);
+    (s.consumer.settling_max, s.consumer.down_max, s.broker.notices_crashes) = (20, 10 * MINUTE, !journal);
     (s.producers.gap, s.broker.ack_lost) = (SECOND, 20);
 }
 

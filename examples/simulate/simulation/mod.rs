@@ -1,10 +1,11 @@
 //! A queue in a box: producers, network, broker, consumers and clocks in simulated time, with an oracle that knows of
 //! every event how often it has taken effect. The same seed gives the same run.
 
+mod asking;
 mod broker;
 mod cache;
 mod catalogue;
-mod checks;
+pub(crate) mod checks;
 mod clock;
 mod consumer;
 mod min_msg_time;

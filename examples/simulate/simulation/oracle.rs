@@ -182,6 +182,23 @@ impl Oracle {
         }
     }
 
+    /// The claim that was made at `claimed_at` was committed at `now`, or the commit was refused.
+    pub(crate) fn commit_answered(&mut self, number: u64, claimed_at: u64, now: u64, is_lost: bool) {
+        let may_be_lost = self.terms.lease.is_some_and(|lease| now - claimed_at > lease);
+        let is_taken_over = self.event(number).claimed_at != Some(claimed_at);
+        if is_lost && !may_be_lost {
+            self.fail(format!("event {number}: a claim was lost, and no lease was over"));
+        }
+        if is_taken_over && !is_lost {
+            self.fail(format!("event {number}: a claim that was taken over was committed"));
+        }
+        self.unclaimed(number, claimed_at);
+        if !is_lost {
+            let knowledge = self.knowledge;
+            self.event(number).committed_in = knowledge;
+        }
+    }
+
     pub(crate) fn effect(&mut self, number: u64) {
         self.tally.effects += 1;
         let event = self.event(number);
@@ -198,7 +215,8 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn committed(&mut self, event: u64) {
+    /// The key was recorded without a claim of the caller's.
+    pub(crate) fn recorded(&mut self, event: u64) {
         let knowledge = self.knowledge;
         self.event(event).committed_in = knowledge;
     }

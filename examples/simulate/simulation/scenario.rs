@@ -97,9 +97,12 @@ pub(crate) struct Consumer {
     pub(crate) settling_max: u64,
     /// The longest time from delivery to asking the cache.
     pub(crate) prefetch_max: u64,
+    /// Asks the broker for `min_msg_time`, besides once a second, as it takes messages.
+    pub(crate) observes: u64,
     pub(crate) fails: u64,
-    /// A worker hangs for up to an hour.
+    /// A worker hangs, and for how long at most.
     pub(crate) hangs: u64,
+    pub(crate) hang_max: u64,
     /// The process crashes; asked at each of: before and after effect, commit, acknowledgement.
     pub(crate) crashes: u64,
     pub(crate) down_max: u64,
@@ -249,8 +252,10 @@ pub(crate) fn plain(name: &'static str) -> Scenario {
             processing_max: 5,
             settling_max: 0,
             prefetch_max: 0,
+            observes: 8,
             fails: 1000,
             hangs: 0,
+            hang_max: HOUR,
             crashes: 0,
             down_max: 5 * MINUTE,
             stall_every: 0,
