@@ -88,6 +88,25 @@ fn a_batch_and_a_single_call_record_each_key_once() {
     });
 }
 
+#[test]
+fn calls_that_wait_are_written_together_and_none_is_left_waiting() {
+    // Three in a group are the fewest of whom one may be left: who is woken first writes, and wakes the next.
+    explore(["2 writes", "3 writes", "4 writes"], || {
+        let (storage, cache) = begun();
+        let before = storage.calls();
+        let keys = ["a", "b", "c", "d"];
+        thread::scope(|scope| {
+            let cache = &cache;
+            for key in keys {
+                scope.spawn(move || assert_eq!(insert(cache, key), "fresh"));
+            }
+        });
+        let writes = (storage.calls() - before) / 2;
+        assert_survives(&storage, &cache, &keys);
+        format!("{writes} writes")
+    });
+}
+
 /// Three threads record, and calls to the disk fail from the one of number `from` on, as many as `count`. Each is told what
 /// became of its key, and a fourth that looks on is told of no key that was then refused.
 fn while_the_disk_fails(from: usize, count: usize) -> String {
