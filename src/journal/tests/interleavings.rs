@@ -144,9 +144,13 @@ fn while_the_disk_fails(from: usize, count: usize) -> String {
 
 #[test]
 fn a_failing_append_is_told_to_all_who_waited_for_it_and_no_others() {
-    // Who comes first writes alone. Those who come meanwhile are written together, if both do.
-    explore(["1 refused"], || while_the_disk_fails(0, 1));
+    // Those who come while the first one writes are written together, if both do.
     explore(["1 refused", "2 refused"], || while_the_disk_fails(2, 1));
+}
+
+#[test]
+fn who_comes_first_writes_alone_and_is_refused_alone() {
+    explore(["1 refused"], || while_the_disk_fails(0, 1));
 }
 
 #[test]
@@ -156,7 +160,12 @@ fn a_failing_sync_costs_nobody_his_key() {
 
 #[test]
 fn a_disk_that_fails_for_good_leaves_nobody_waiting() {
+    // All are refused but one that was told that another is at its key.
     explore(["2 refused", "3 refused"], || while_the_disk_fails(1, usize::MAX));
+}
+
+#[test]
+fn a_disk_that_fails_for_good_after_a_while_leaves_nobody_waiting() {
     explore(["1 refused", "2 refused"], || while_the_disk_fails(2, usize::MAX));
 }
 
