@@ -224,7 +224,7 @@ fn segments_are_rewritten_while_keys_are_forgotten_claimed_and_recorded() {
         let (storage, cache) = begun();
         assert_eq!((insert(&cache, "a"), insert(&cache, "b")), ("fresh", "fresh"));
         let rewrite = || {
-            let _ = cache.clone().with_journal(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
+            cache.clone().with_journal(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
         };
         rewrite(); // seals
         let outcome = thread::scope(|scope| {
@@ -246,7 +246,7 @@ fn the_watermark_is_recorded_and_segments_go_while_keys_come() {
         let storage = Simulated::default();
         let cache = opened(&storage);
         assert_eq!(told(&cache.insert("dies", at(5_000))), "fresh");
-        let _ = cache.clone().with_journal(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
+        cache.clone().with_journal(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
         let observe = |millis| cache.observe(MinMsgTime::Known(at(millis))).unwrap();
         let outcome = thread::scope(|scope| {
             scope.spawn(|| observe(9_000));
