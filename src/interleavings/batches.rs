@@ -7,7 +7,7 @@ use shuttle::thread;
 /// The verdicts of a batch, in letters: `f`resh or `d`uplicate.
 fn batch(cache: &DedupCache, keys: &[u128]) -> String {
     let mut verdicts = Vec::new();
-    cache.insert_batch(&entries(keys), &mut verdicts).unwrap();
+    cache.insert_batch(&entries(keys), &mut verdicts).expect("room for all");
     verdicts.into_iter().map(|verdict| &told(&Ok(verdict))[..1]).collect()
 }
 

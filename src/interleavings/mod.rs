@@ -33,7 +33,8 @@ const SEED: u64 = 1;
 const PCT_DEPTH: usize = 3;
 
 /// Runs `scenario` under many schedules, half of them chosen at random at every step, half by few forced changes. What it
-/// says must be among `allowed`, and everything there must come about.
+/// says must be among `allowed`, and everything there must come about. Called once in a test, since a schedule is replayed
+/// by every call.
 pub(crate) fn explore<const N: usize>(
     allowed: [&'static str; N],
     scenario: impl Fn() -> String + Send + Sync + 'static,

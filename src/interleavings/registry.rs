@@ -33,7 +33,7 @@ fn a_queue_has_one_cache_that_is_made_once() {
 fn who_could_not_make_a_cache_leaves_none_behind_and_a_removed_one_goes_on() {
     explore(["made", "made, removed", "found", "found, removed"], || {
         let registry = Registry::new();
-        let outcome = thread::scope(|scope| {
+        thread::scope(|scope| {
             let fails = scope.spawn(|| registry.get_or_create_with("mails", || Err(Error::HorizonEmpty)).is_ok());
             let removes = scope.spawn(|| registry.remove("mails").is_some());
             let cache = registry.get_or_create("mails", config()).unwrap();
@@ -41,7 +41,6 @@ fn who_could_not_make_a_cache_leaves_none_behind_and_a_removed_one_goes_on() {
             let (found, removed) = (fails.join().unwrap(), removes.join().unwrap());
             assert_eq!(registry.get("mails").is_none(), removed);
             format!("{}{}", if found { "found" } else { "made" }, if removed { ", removed" } else { "" })
-        });
-        outcome
+        })
     });
 }

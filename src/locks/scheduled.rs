@@ -90,15 +90,26 @@ pub(crate) struct Entry<'a, K, V> {
     key: K,
 }
 
+/// A value, as `get` hands it out: a copy, where `DashMap` holds the lock for as long.
+pub(crate) struct Ref<V>(V);
+
+impl<V> Deref for Ref<V> {
+    type Target = V;
+
+    fn deref(&self) -> &V {
+        &self.0
+    }
+}
+
 /// A key, as `iter` hands it out.
 pub(crate) struct Key<K>(K);
 
 impl<K: Ord + Clone, V: Clone> DashMap<K, V> {
-    pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<V>
+    pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<Ref<V>>
     where
         K: std::borrow::Borrow<Q>,
     {
-        self.0.lock().get(key).cloned()
+        self.0.lock().get(key).cloned().map(Ref)
     }
 
     pub(crate) fn entry(&self, key: K) -> Entry<'_, K, V> {
