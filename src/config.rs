@@ -75,7 +75,7 @@ pub struct Config {
     /// How long keys must be held.
     pub horizon: Horizon,
     /// The most keys and open claims held at once: 1 to 2^31, by default 10,000,000. Memory is taken as keys come, about
-    /// 30 bytes for each at hundreds of thousands of keys and more; a few keys spread over a long time take more, as each
+    /// 31 bytes for each at hundreds of thousands of keys and more; a few keys spread over a long time take more, as each
     /// wheel slot and shard begins a chunk of 512 bytes. An empty cache of the default size costs less than 256 KiB.
     pub max_keys: usize,
     /// Where `now` comes from, by default [`Clock::System`].

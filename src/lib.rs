@@ -151,7 +151,7 @@
 //! # Choosing the horizon
 //!
 //! * `max_retry`: from the producer's first attempt to its last. Kafka: `delivery.timeout.ms`; an outbox or a job that is
-//!   restarted by hand: hours or days. If in doubt, longer: memory is 30 bytes a key.
+//!   restarted by hand: hours or days. If in doubt, longer: memory is 31 bytes a key.
 //! * `max_network`: from a producer's last attempt until the broker has stored it; 30 seconds is generous.
 //! * `max_retention`: what the broker is set to. Leave it out if it keeps messages for ever.
 //! * `max_out_of_orderness`: 0 where the broker stamps messages as it stores them; where producers do, at least as long
@@ -161,9 +161,9 @@
 //!
 //! # Cost
 //!
-//! 30 bytes of resident memory a key at scale, in a `sync` cache as in a `unsync` one. Memory is taken by the page and the partition as keys
-//! come; no call moves more than one partition, some thousands of keys (up to 32,768 in a cache of 2^31). Claims lie in a
-//! plain hash map, meant for as many as there are workers: with hundreds of thousands open at once, the call in which it
+//! Some 31 bytes of resident memory a key at scale, in a `sync` cache as in a `unsync` one. Memory is taken by the page and
+//! the partition as keys come; no call moves more than one partition, some thousands of keys (up to 32,768 in a cache of
+//! 2^31). Claims lie in a plain hash map, meant for as many as there are workers: with hundreds of thousands open at once, the call in which it
 //! grows takes milliseconds. `README.md` has the measurements, `ARCHITECTURE.md` the way it is built.
 //!
 //! A journal makes batches take about twice as long ([`Durability::Process`]), and opens at some 9 million keys a second.
