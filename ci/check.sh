@@ -24,12 +24,6 @@ cargo test --release --all-features --test it
 step "planted bugs still apply"
 ci/planted.sh --applies
 
-# What fuzzing found worth keeping is replayed by the tests above.
-if cargo +nightly fuzz --version >/dev/null 2>&1; then
-    step "ten seconds of fuzzing for each target"
-    ci/fuzz.sh 10
-fi
-
 step "a soak of ten seconds"
 cargo run --quiet --release --example soak -- --seconds 10
 

@@ -68,7 +68,9 @@ struct Recent {
 }
 
 impl Recent {
-    const NOWHERE: Self = Self { chunk: NONE, level: 0, tick: 0, accepted: Deadlines::NONE, covered: Deadlines::NONE };
+    /// Of no level, so that no watermark brings it to life.
+    const NOWHERE: Self =
+        Self { chunk: NONE, level: LEVELS, tick: 0, accepted: Deadlines::NONE, covered: Deadlines::NONE };
 
     fn new(chunk: u32, level: usize, tick: u64, watermark: u64) -> Self {
         Self { chunk, level, tick, ..Self::NOWHERE }.under(watermark)
