@@ -4,6 +4,7 @@ use super::{JournalError, Problem};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A directory of files that only grow. Nothing is promised to last before `sync`, or, for the names, `sync_dir`.
 pub(crate) trait Storage: Send {
@@ -32,6 +33,10 @@ pub(crate) trait Appender: Send {
 }
 
 const LOCK: &str = "lock";
+/// Half a second in all: a child that this process is about to start has a copy of every open file, and so of a lock that
+/// was given up just now, until it has become another program.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A directory of the file system, locked against other processes.
 pub(crate) struct Directory {
@@ -56,11 +61,14 @@ impl Directory {
         }
         let lock_path = path.join(LOCK);
         let lock = private().truncate(false).open(&lock_path).map_err(failed("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(JournalError::new(Problem::Locked, lock_path)),
-            Err(TryLockError::Error(error)) => Err(failed("lock", &lock_path)(error)),
+        for _ in 0..LOCK_TRIES {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { path: path.to_owned(), _lock: lock }),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
+            }
         }
+        Err(JournalError::new(Problem::Locked, lock_path))
     }
 }
 
