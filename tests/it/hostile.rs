@@ -96,12 +96,13 @@ on_both_fronts! {
         for number in 0..max_keys / 10 {
             assert_eq!(cache.insert(&format!("flood {number}"), Some(1_000)), Err(Error::Full));
         }
+        assert_eq!(cache.stats().memory_bytes, at_full, "refusing takes no memory");
         assert_eq!(cache.insert("ours", Some(1_000)), Ok(Verdict::Duplicate));
         assert!(matches!(cache.claim("ours, claimed", Some(1_000)), Ok(Claimed::InFlight)));
+        // Another key, with which a table may grow.
         cache.commit(claim).unwrap();
         assert_eq!(cache.insert("ours, claimed", Some(1_000)), Ok(Verdict::Duplicate));
         assert_eq!(cache.stats().forgotten_early, 0);
-        assert_eq!(cache.stats().memory_bytes, at_full, "refusing takes no memory");
         // And as the watermark moves there is room, in the same memory.
         cache.observe_known(5_000).unwrap();
         for number in 0..max_keys / 2 {
