@@ -5,6 +5,7 @@
 
 mod arch;
 mod claims;
+mod decide;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod index;
@@ -15,13 +16,12 @@ mod wheel;
 
 pub(crate) use index::{IndexHash, IndexHasher};
 
-use crate::answer::Known;
+use crate::Fingerprint;
 use crate::stats::Counts;
-use crate::{Claimed, Fingerprint, Verdict};
-use claims::{ClaimState, Claims};
+use claims::Claims;
 use index::{Index, Place};
 use pool::Pool;
-use staged::{Doomed, RECLAIMED_PER_KEY};
+use staged::{Ahead, Doomed};
 use unsettled::Unsettled;
 use wheel::Wheel;
 
@@ -66,6 +66,8 @@ pub(crate) struct Shard {
     /// How many more keys and claims may be held. The front deals it out.
     pub(crate) room: usize,
     doomed: Doomed,
+    /// Kept, so that a batch allocates nothing.
+    ahead: [Ahead; 2],
     unsettled: Unsettled,
     counts: Counts,
     /// How far `shrink` has come: pages, partitions.
@@ -84,6 +86,7 @@ impl Shard {
             evicts: settings.evicts,
             room,
             doomed: Doomed::NONE,
+            ahead: Default::default(),
             unsettled: Unsettled::default(),
             counts: Counts::default(),
             shrinking: (0, 0),
@@ -144,101 +147,6 @@ impl Shard {
                 None => break,
             }
         }
-    }
-
-    /// Records a key on sight. `time` is the message's.
-    #[inline]
-    pub(crate) fn insert(
-        &mut self,
-        hash: IndexHash,
-        key: Fingerprint,
-        time: u64,
-        now: Option<u64>,
-    ) -> Result<Verdict, Full> {
-        let place = self.index.touch(hash); // on its way while dead keys are removed
-        self.reclaim_a_little(RECLAIMED_PER_KEY);
-        self.decide(place, &key, time, now)
-    }
-
-    #[inline(always)]
-    fn decide(&mut self, place: Place, key: &Fingerprint, time: u64, now: Option<u64>) -> Result<Verdict, Full> {
-        if self.record_plain(place, key, time) {
-            return Ok(Verdict::Fresh);
-        }
-        self.decide_unusual(place, key, time, now)
-    }
-
-    /// Records a key in the usual case, in which a look at its home bucket is enough to know that it is fresh. `false` says
-    /// nothing and changes nothing. Whatever else `known` and `make_room` look at must be ruled out here.
-    #[inline(always)]
-    fn record_plain(&mut self, place: Place, key: &Fingerprint, time: u64) -> bool {
-        if self.room == 0 || time < self.watermark || !self.claims.is_empty() {
-            return false;
-        }
-        let Some(deadline) = time.checked_add(self.span) else { return false };
-        let Some(vacancy) = self.index.vacancy(place) else { return false };
-        vacancy.fill(self.wheel.push_alive(&mut self.pool, key, deadline, self.watermark));
-        self.index.count_added();
-        self.room -= 1;
-        self.counts.fresh += 1;
-        true
-    }
-
-    /// Out of line: what is rare must not slow down what is not.
-    #[inline(never)]
-    fn decide_unusual(
-        &mut self,
-        place: Place,
-        key: &Fingerprint,
-        time: u64,
-        now: Option<u64>,
-    ) -> Result<Verdict, Full> {
-        let (hash, key) = (place.hash(), *key);
-        if let Some(known) = self.known(place, hash, key, time, now) {
-            return Ok(known.into());
-        }
-        if !self.make_room(hash, key, now) {
-            return Err(Full);
-        }
-        self.counts.fresh += 1;
-        self.record(place, key, time);
-        Ok(Verdict::Fresh)
-    }
-
-    /// Opens a claim, which its generation names, on a key that is neither known, nor claimed, nor too old.
-    pub(crate) fn claim(
-        &mut self,
-        hash: IndexHash,
-        key: Fingerprint,
-        time: u64,
-        now: Option<u64>,
-    ) -> Result<Claimed<u64>, Full> {
-        let place = self.index.touch(hash);
-        self.reclaim_a_little(RECLAIMED_PER_KEY);
-        if let Some(known) = self.known(place, hash, key, time, now) {
-            return Ok(known.into());
-        }
-        if !self.make_room(hash, key, now) {
-            return Err(Full);
-        }
-        let (watermark, span) = (self.watermark, self.span);
-        self.room += self.claims.sweep(now, false, |time| is_past(time, span, watermark));
-        self.counts.fresh += 1;
-        self.room -= 1;
-        Ok(Claimed::Fresh(self.claims.open(hash, key, time, now)))
-    }
-
-    /// Records the key of a claim; its message's time, or `None` if the claim was lost.
-    pub(crate) fn commit(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> Option<u64> {
-        let time = self.claims.close(hash, key, generation)?;
-        self.room += 1;
-        self.record(self.index.place(hash), key, time);
-        Some(time)
-    }
-
-    /// Gives a claim up; nothing happens if it was lost already.
-    pub(crate) fn abort(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
-        self.room += usize::from(self.claims.close(hash, key, generation).is_some());
     }
 
     /// Holds a key again that a journal has kept, unless its time is over.
@@ -340,46 +248,6 @@ impl Shard {
         self.wheel.next_due()
     }
 
-    /// The verdict on a delivery that is not fresh. A claim whose lease is over does not count as one.
-    #[inline(always)]
-    fn known(&mut self, place: Place, hash: IndexHash, key: Fingerprint, time: u64, now: Option<u64>) -> Option<Known> {
-        if let Some(slot) = self.index.find(place, key, &self.pool) {
-            if self.unsettled.is_anothers(key) {
-                self.counts.in_flight += 1;
-                return Some(Known::InFlight);
-            }
-            self.counts.duplicate += 1;
-            self.note_age(slot, time);
-            return Some(Known::Duplicate);
-        }
-        if !self.claims.is_empty() && self.claims.state(hash, key, now) == ClaimState::Held {
-            self.counts.in_flight += 1;
-            return Some(Known::InFlight);
-        }
-        if time < self.watermark {
-            self.counts.too_old += 1;
-            return Some(Known::TooOld);
-        }
-        None
-    }
-
-    /// Makes sure that one more key or claim may be held: by what is there, by the key's own claim if that is over, by
-    /// the dead, by abandoned claims, and by eviction if that is wanted.
-    #[inline(always)]
-    fn make_room(&mut self, hash: IndexHash, key: Fingerprint, now: Option<u64>) -> bool {
-        if !self.claims.is_empty() && self.claims.state(hash, key, now) == ClaimState::Expired {
-            self.claims.take_over(hash, key);
-            self.room += 1;
-        }
-        self.room > 0 || self.find_room(now)
-    }
-
-    #[cold]
-    fn find_room(&mut self, now: Option<u64>) -> bool {
-        self.gather_room(now);
-        self.room > 0 || (self.evicts && self.evict())
-    }
-
     /// Makes room, where there is none, of what need not be held any more.
     pub(crate) fn gather_room(&mut self, now: Option<u64>) {
         while self.wheel.has_dead() && self.room == 0 {
@@ -389,28 +257,6 @@ impl Shard {
             let (watermark, span) = (self.watermark, self.span);
             self.room += self.claims.sweep(now, true, |time| is_past(time, span, watermark));
         }
-    }
-
-    #[inline(always)]
-    fn record(&mut self, place: Place, key: Fingerprint, time: u64) {
-        let deadline = time.saturating_add(self.span);
-        let slot = self.wheel.push(&mut self.pool, &key, deadline, self.watermark);
-        self.index.insert(place, slot, &self.pool);
-        self.room -= 1;
-    }
-
-    /// How far apart the two copies' times were. The first one's is known as exactly as those of the 31 keys that it shares
-    /// a chunk with are alike: the age is the most that it can be, and late is only what is so for certain.
-    #[inline]
-    fn note_age(&mut self, slot: u32, time: u64) {
-        let (first, last, is_as_it_came) = Wheel::deadlines(&self.pool, slot);
-        let (first, last) = (first.saturating_sub(self.span), last.saturating_sub(self.span));
-        let age_max = time.abs_diff(first).max(time.abs_diff(last));
-        // The first copy may have been earlier than the wheel says, but not later.
-        let before = if is_as_it_came { first.saturating_sub(time) } else { 0 };
-        let age_min = time.saturating_sub(last).max(before);
-        self.counts.ages.record(age_max);
-        self.counts.late_duplicates += u64::from(age_min > self.span);
     }
 
     /// Recounts everything from scratch and panics on what does not add up. For tests and fuzzing: takes as long as the

@@ -55,7 +55,7 @@ impl Header {
         1u64.checked_shl(bits.into()).map_or(u64::MAX, |power| power - 1)
     }
 
-    #[inline]
+    #[inline(always)]
     fn widen(&mut self, distance: u64) {
         let bits = u64::BITS - distance.leading_zeros();
         self.spread = (self.spread & HAS_MOVED_UP) | (self.spread & !HAS_MOVED_UP).max(bits as u8);
@@ -122,30 +122,27 @@ impl Pool {
         &mut self.chunk_mut(chunk).header
     }
 
-    /// Appends a key to a chunk whose header covers its deadline; its slot number, or `None` if the chunk is full.
+    /// Appends a key to a chunk; its slot number, or `None` if the chunk is full.
     #[inline(always)]
-    pub(crate) fn try_push(&mut self, chunk: u32, key: &Fingerprint) -> Option<u32> {
-        let into = self.chunk_mut(chunk);
-        let position = into.header.len;
-        *into.keys.get_mut(usize::from(position))? = *key;
-        into.header.len = position + 1;
+    pub(crate) fn push(&mut self, chunk: u32, key: &Fingerprint, deadline: u64) -> Option<u32> {
+        let Chunk { header, keys } = self.chunk_mut(chunk);
+        let position = header.len;
+        *keys.get_mut(usize::from(position))? = *key;
+        header.len = position + 1;
+        header.widen(deadline.abs_diff(header.deadline));
         Some(slot_at(chunk, position))
     }
 
-    /// Appends a key to a chunk that is not full; its slot number, and the chunk's header.
+    /// Begins to append keys to a chunk; if it is `NONE`, to one that is full.
     #[inline]
-    pub(crate) fn push(&mut self, chunk: u32, key: &Fingerprint, deadline: u64) -> (u32, &Header) {
+    pub(crate) fn fill(&mut self, chunk: u32) -> Filling<'_> {
+        if chunk == NONE {
+            return Filling { header: None, free: [].iter_mut(), slot: 0, deadline: 0, distances: 0 };
+        }
         let Chunk { header, keys } = self.chunk_mut(chunk);
-        let position = header.len;
-        keys[usize::from(position)] = *key;
-        header.len = position + 1;
-        header.widen(deadline.abs_diff(header.deadline));
-        (slot_at(chunk, position), header)
-    }
-
-    #[inline]
-    pub(crate) fn is_full(&self, chunk: u32) -> bool {
-        self.header(chunk).len == CHUNK_KEYS
+        let free = keys.get_mut(usize::from(header.len)..).unwrap_or_default().iter_mut();
+        let (slot, deadline) = (slot_at(chunk, header.len), header.deadline);
+        Filling { header: Some(header), free, slot, deadline, distances: 0 }
     }
 
     /// Puts a key that stood at another slot number in the place of one that is gone.
@@ -264,6 +261,39 @@ impl Pool {
         self.open[page / 64] |= 1 << (page % 64);
         self.pages.push(Page::EMPTY);
         page
+    }
+}
+
+/// Appends keys to one chunk, of which the header hears in the end.
+pub(crate) struct Filling<'a> {
+    header: Option<&'a mut Header>,
+    free: std::slice::IterMut<'a, Fingerprint>,
+    /// The next key's slot number.
+    slot: u32,
+    /// The first key's.
+    deadline: u64,
+    /// How far the others' are from that: each bit that one distance has.
+    distances: u64,
+}
+
+impl Filling<'_> {
+    /// Appends a key; its slot number, or `None` if the chunk is full.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, key: &Fingerprint, deadline: u64) -> Option<u32> {
+        *self.free.next()? = *key;
+        self.distances |= deadline.abs_diff(self.deadline);
+        self.slot += 1;
+        Some(self.slot - 1)
+    }
+}
+
+impl Drop for Filling<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(header) = &mut self.header {
+            header.len = CHUNK_KEYS - self.free.len() as u8;
+            header.widen(self.distances);
+        }
     }
 }
 

@@ -10,14 +10,12 @@ use super::{Full, Shard};
 use crate::{Fingerprint, Timestamp, Verdict};
 
 /// Keys whose lines are asked for together.
-const GROUP: usize = 64;
-/// Keys of a group between which dead keys are removed.
-const BLOCK: usize = 16;
+const GROUP: usize = 128;
 
 /// Dead keys that a call removes on the side for each key that it may add.
 pub(super) const RECLAIMED_PER_KEY: usize = 2;
-/// Dead keys whose buckets are on their way at a time, at most: two chunks.
-const DOOMED_MAX: usize = 64;
+/// Dead keys whose buckets are on their way at a time, at most: four chunks.
+const DOOMED_MAX: usize = 128;
 
 /// Dead keys whose buckets have been touched, and that are removed next: all of some chunks, the first of the wheel's dead.
 pub(super) struct Doomed {
@@ -35,12 +33,31 @@ pub(super) struct Doomed {
 }
 
 /// Where a group's keys belong, before its turn.
-#[derive(Clone, Copy)]
-struct Ahead {
-    places: [Place; GROUP],
-    len: usize,
+#[derive(Default)]
+pub(super) struct Ahead {
+    places: Vec<Place>,
     /// The places are good while the index is at this generation.
     generation: u64,
+}
+
+/// Keys of a group that need more than one look, in order.
+struct Others {
+    at: [u8; GROUP],
+    count: usize,
+}
+
+impl Others {
+    const NONE: Self = Self { at: [0; GROUP], count: 0 };
+
+    #[inline(always)]
+    fn add(&mut self, at: usize) {
+        self.at[self.count % GROUP] = at as u8;
+        self.count += 1;
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.at.iter().take(self.count).map(|at| usize::from(*at))
+    }
 }
 
 impl Shard {
@@ -52,78 +69,110 @@ impl Shard {
         now: Option<u64>,
         mut answer: impl FnMut(usize, Verdict),
     ) -> usize {
-        self.staged(entries, |shard, at, place, key, time| {
-            if !shard.record_plain(place, key, time) {
-                match shard.decide_unusual(place, key, time, now)? {
-                    Verdict::Fresh => {}
-                    verdict => answer(at, verdict),
-                }
+        let (decided, plain) = self.staged(entries, |shard, at, place, key, time| {
+            match shard.decide_unusual(place, key, time, now)? {
+                Verdict::Fresh => {}
+                verdict => answer(at, verdict),
             }
             Ok(())
-        })
+        });
+        self.counts.fresh += plain;
+        decided
     }
 
     /// Holds keys again that a journal has kept.
     pub(crate) fn restore_batch(&mut self, entries: &[(Fingerprint, Timestamp)]) -> Result<(), Full> {
-        let restored = self.staged(entries, |shard, _, place, key, time| shard.restore(place, *key, time));
+        let (restored, _) = self.staged(entries, |shard, _, place, key, time| shard.restore(place, *key, time));
         if restored < entries.len() { Err(Full) } else { Ok(()) }
     }
 
+    /// Records the keys of entries for which one look is enough, group by group, and then has `decide` see to each of the
+    /// others, in order. Stops where that fails. Returns how many entries are done, and how many with one look.
     #[inline(always)]
     fn staged(
         &mut self,
         entries: &[(Fingerprint, Timestamp)],
         mut decide: impl FnMut(&mut Self, usize, Place, &Fingerprint, u64) -> Result<(), Full>,
-    ) -> usize {
-        let (mut this, mut next) = (&mut Ahead::new(), &mut Ahead::new());
+    ) -> (usize, u64) {
+        let [mut this, mut next] = std::mem::take(&mut self.ahead);
         let mut groups = entries.chunks(GROUP);
         let mut group = groups.next().unwrap_or_default();
-        self.touch_buckets(group, this);
-        self.touch_chunks(this);
-        let mut at = 0;
-        while !group.is_empty() {
+        self.touch_buckets(group, &mut this);
+        let (mut done, mut plain) = (0, 0);
+        'groups: while !group.is_empty() {
             let following = groups.next().unwrap_or_default();
-            self.touch_buckets(following, next);
-            for (entries, places) in group.chunks(BLOCK).zip(this.places.chunks(BLOCK)) {
-                self.reclaim_a_little(RECLAIMED_PER_KEY * BLOCK);
-                for ((key, time), place) in entries.iter().zip(places) {
-                    let is_good = self.index.generation() == this.generation;
-                    let place = if is_good { *place } else { self.index.place(place.hash()) };
-                    if decide(self, at, place, key, time.as_millis()).is_err() {
-                        return at;
-                    }
-                    at += 1;
+            self.touch_buckets(following, &mut next);
+            let mut others = Others::NONE;
+            self.record_group(group, &this, &mut others);
+            plain += (group.len() - others.count) as u64;
+            self.reclaim_a_little(RECLAIMED_PER_KEY * group.len());
+            for at in others.iter() {
+                let ((key, time), place) = (&group[at], this.places[at]);
+                let is_good = self.index.generation() == this.generation;
+                let place = if is_good { place } else { self.index.place(place.hash()) };
+                if decide(self, done + at, place, key, time.as_millis()).is_err() {
+                    done += at;
+                    break 'groups;
                 }
             }
-            self.touch_chunks(next);
+            done += group.len();
             std::mem::swap(&mut this, &mut next);
             group = following;
         }
-        at
+        self.ahead = [this, next];
+        (done, plain)
+    }
+
+    /// Records the keys of a group for which a look at the home bucket is enough; leaves the others, and asks for their next
+    /// lines. A key that comes twice stays in order: nothing is removed here, so what hides its first copy hides the second;
+    /// and none is recorded after one whose time is over. Nor can it take the room of one before it: as many keys as there is
+    /// room for find some.
+    #[inline(always)]
+    fn record_group(&mut self, group: &[(Fingerprint, Timestamp)], ahead: &Ahead, others: &mut Others) {
+        let is_good = self.index.generation() == ahead.generation && self.claims.is_empty();
+        let mut end = if is_good { group.len().min(self.room) } else { 0 };
+        let mut from = 0;
+        while let Some(stray) = self.record_run(&group[..end], &ahead.places, from, others) {
+            let ((key, time), place) = (&group[stray], ahead.places[stray]);
+            // What stands against it is its time, which does not hide a second copy.
+            let is_recorded = self.record_plain(place, key, time.as_millis());
+            (from, end) = if is_recorded { (stray + 1, end) } else { (stray, stray) };
+        }
+        self.count_plain(end - others.count);
+        (end..group.len()).for_each(|at| others.add(at));
+        others.iter().for_each(|at| self.index.prefetch_next(ahead.places[at], &self.pool));
+    }
+
+    /// Records keys until one comes that does not belong where the last one went; which one that is.
+    #[inline(never)]
+    fn record_run(
+        &mut self,
+        group: &[(Fingerprint, Timestamp)],
+        places: &[Place],
+        from: usize,
+        others: &mut Others,
+    ) -> Option<usize> {
+        let span = self.span;
+        let mut run = self.wheel.run(&mut self.pool, self.watermark.saturating_add(span));
+        let index = &mut self.index;
+        for (at, ((key, time), place)) in (from..).zip(group[from..].iter().zip(&places[from..])) {
+            match index.vacancy(*place) {
+                None => others.add(at),
+                Some(vacancy) => match run.push(key, time.as_millis().wrapping_add(span)) {
+                    Some(slot) => vacancy.fill(slot),
+                    None => return Some(at),
+                },
+            }
+        }
+        None
     }
 
     /// Works out where the keys of a group belong, and touches their buckets.
     #[inline(always)]
     fn touch_buckets(&self, entries: &[(Fingerprint, Timestamp)], ahead: &mut Ahead) {
         ahead.generation = self.index.generation();
-        ahead.len = entries.len();
-        for ((key, _), place) in entries.iter().zip(&mut ahead.places) {
-            *place = self.index.touch(self.index.hash(*key));
-        }
-    }
-
-    /// Touches what a look into the keys' buckets says is needed next.
-    #[inline(always)]
-    fn touch_chunks(&self, ahead: &Ahead) {
-        // First all looks, then all touches: they are few, and wait less on each other than on the looks between them.
-        let (mut wanting, mut count) = ([Place::ZERO; GROUP], 0);
-        for place in &ahead.places[..ahead.len] {
-            if self.index.wants_more(*place) {
-                wanting[count % GROUP] = *place;
-                count += 1;
-            }
-        }
-        wanting.iter().take(count).for_each(|place| self.index.prefetch_next(*place, &self.pool));
+        ahead.places.clear();
+        ahead.places.extend(entries.iter().map(|(key, _)| self.index.touch(self.index.hash(*key))));
     }
 
     /// Does a call's share of reclaiming: removes dead keys whose buckets an earlier call has touched, two for each key that
@@ -244,10 +293,4 @@ impl Shard {
 impl Doomed {
     pub(super) const NONE: Self =
         Self { places: [Place::ZERO; DOOMED_MAX], first: 0, len: 0, slot: 0, left: 0, last_chunk: NONE, generation: 0 };
-}
-
-impl Ahead {
-    fn new() -> Self {
-        Self { places: [Place::ZERO; GROUP], len: 0, generation: 0 }
-    }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::Timestamp;
+use crate::Verdict;
 use proptest::prelude::*;
 
 /// With this secret every key below 2^64 has the hash 1: one partition, one bucket, one tag.

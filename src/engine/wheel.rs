@@ -16,8 +16,12 @@
 //! message. A deadline that such a ring cannot hold goes to the next level up; the last one's holds every `u64`. With a
 //! watermark, rings begin there and hold every deadline that comes to them.
 
+mod recent;
+
 use super::pool::{NONE, Pool, chunk_of, slot_at};
 use crate::Fingerprint;
+use recent::Recent;
+pub(super) use recent::Run;
 
 const LEVELS: usize = 19;
 const RING: u64 = 1024;
@@ -55,69 +59,6 @@ pub(crate) struct Wheel {
     recent: Recent,
 }
 
-/// A chunk of an occupied slot.
-#[derive(Clone, Copy)]
-struct Recent {
-    chunk: u32,
-    level: usize,
-    tick: u64,
-    /// The deadlines that belong there under the present watermark.
-    accepted: Deadlines,
-    /// Those of them that the chunk's header covers as it is.
-    covered: Deadlines,
-}
-
-impl Recent {
-    /// Of no level, so that no watermark brings it to life.
-    const NOWHERE: Self =
-        Self { chunk: NONE, level: LEVELS, tick: 0, accepted: Deadlines::NONE, covered: Deadlines::NONE };
-
-    fn new(chunk: u32, level: usize, tick: u64, watermark: u64) -> Self {
-        Self { chunk, level, tick, ..Self::NOWHERE }.under(watermark)
-    }
-
-    /// Deadlines of the slot for which its level is the finest that is allowed.
-    fn under(self, watermark: u64) -> Self {
-        let lives = if self.level < LEVELS { lives_of(self.level) } else { (0, u64::MAX) };
-        let slot = Deadlines::between(self.tick << shift_of(self.level), due_at(self.tick, self.level));
-        let accepted = slot.within(watermark.saturating_add(lives.0), watermark.saturating_add(lives.1));
-        Self { accepted, covered: Deadlines::NONE, ..self }
-    }
-
-    /// Stores a key that belongs there, where there is room.
-    fn push(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64) -> u32 {
-        let (slot, header) = pool.push(self.chunk, key, deadline);
-        let (first, spread) = (header.deadline, header.spread());
-        self.covered =
-            self.accepted.within(first.saturating_sub(spread), first.saturating_add(spread).saturating_add(1));
-        slot
-    }
-}
-
-/// A range.
-#[derive(Clone, Copy)]
-struct Deadlines {
-    first: u64,
-    count: u64,
-}
-
-impl Deadlines {
-    const NONE: Self = Self { first: 0, count: 0 };
-
-    fn between(first: u64, end: u64) -> Self {
-        Self { first, count: end.saturating_sub(first) }
-    }
-
-    fn within(self, first: u64, end: u64) -> Self {
-        Self::between(self.first.max(first), (self.first + self.count).min(end))
-    }
-
-    #[inline(always)]
-    fn contain(self, deadline: u64) -> bool {
-        deadline.wrapping_sub(self.first) < self.count
-    }
-}
-
 impl Wheel {
     pub(crate) fn new(span: u64) -> Self {
         Self { levels: [const { None }; 2 * LEVELS], next_due: u64::MAX, dead: EMPTY, span, recent: Recent::NOWHERE }
@@ -138,19 +79,18 @@ impl Wheel {
     /// As `push`, of a deadline that has not passed.
     #[inline(always)]
     pub(crate) fn push_alive(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
-        if self.recent.covered.contain(deadline)
-            && let Some(slot) = pool.try_push(self.recent.chunk, key)
-        {
-            return slot;
-        }
-        self.push_anywhere(pool, key, deadline, watermark)
+        let slot = self.recent.push(pool, key, deadline);
+        slot.unwrap_or_else(|| self.push_anywhere(pool, key, deadline, watermark))
+    }
+
+    /// Begins to store keys where the last one went, of deadlines from `first` on.
+    #[inline]
+    pub(crate) fn run<'a>(&self, pool: &'a mut Pool, first: u64) -> Run<'a> {
+        self.recent.run(pool, first)
     }
 
     #[inline(never)]
     fn push_anywhere(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
-        if self.recent.accepted.contain(deadline) && !pool.is_full(self.recent.chunk) {
-            return self.recent.push(pool, key, deadline);
-        }
         // The finest that is allowed.
         let mut level = if watermark == 0 { LEVELS + level_of(self.span) } else { level_of(deadline - watermark) };
         loop {
@@ -162,12 +102,16 @@ impl Wheel {
                     self.next_due = self.next_due.min(due_at(tick, level));
                 }
                 let chain = &mut ring.ring[ring_index(tick)];
-                if chain.tail == NONE || pool.is_full(chain.tail) {
+                loop {
+                    if chain.tail != NONE
+                        && let Some(slot) = pool.push(chain.tail, key, deadline)
+                    {
+                        self.recent = Recent::new(chain.tail, level, tick, watermark);
+                        return slot;
+                    }
                     let chunk = pool.allocate(deadline, level as u8);
                     append(pool, chain, Chain { head: chunk, tail: chunk });
                 }
-                self.recent = Recent::new(chain.tail, level, tick, watermark);
-                return self.recent.push(pool, key, deadline);
             }
             level += 1;
         }
@@ -176,8 +120,7 @@ impl Wheel {
     /// Moves the slots that are due at `watermark` to the dead. Costs some ten instructions where none is.
     #[inline]
     pub(crate) fn advance(&mut self, pool: &mut Pool, watermark: u64) {
-        // Keys that come without a watermark go to other levels.
-        self.recent = if self.recent.level < LEVELS { self.recent.under(watermark) } else { Recent::NOWHERE };
+        self.recent = self.recent.after_move(watermark);
         if watermark >= self.next_due {
             self.retire(pool, watermark);
         }

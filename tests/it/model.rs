@@ -300,12 +300,17 @@ fn moment(origin: u64) -> impl Strategy<Value = u64> {
     prop_oneof![8 => near, 1 => prop_oneof![Just(0), Just(1), Just(u64::MAX), Just(u64::MAX - 1), Just(1 << 63)]]
 }
 
+fn batch(key: std::ops::Range<u8>, origin: u64, len: usize) -> impl Strategy<Value = Step> {
+    prop::collection::vec((key, moment(origin)), 0..len).prop_map(|entries| Step::Batch { entries })
+}
+
 fn step(origin: u64) -> impl Strategy<Value = Step> {
     let key = 0u8..24;
     prop_oneof![
         8 => (key.clone(), moment(origin)).prop_map(|(key, time)| Step::Insert { key, time }),
         1 => key.clone().prop_map(|key| Step::InsertUnknown { key }),
-        3 => prop::collection::vec((key.clone(), moment(origin)), 0..80).prop_map(|entries| Step::Batch { entries }),
+        3 => batch(key.clone(), origin, 80),
+        1 => batch(key.clone(), origin, 300), // groups of a batch that are under way together
         3 => (key.clone(), moment(origin)).prop_map(|(key, time)| Step::Claim { key, time }),
         2 => any::<prop::sample::Index>().prop_map(|which| Step::Commit { which }),
         1 => any::<prop::sample::Index>().prop_map(|which| Step::Abort { which }),

@@ -58,10 +58,13 @@ on_both_fronts! {
         let (single, batched) = (single.stats(), batched.stats());
         assert!(single.duplicate > 20_000 && single.forgotten_on_time > 100_000, "{single:?}");
         assert_eq!(
-            (single.fresh, single.duplicate, single.too_old, single.late_duplicates),
-            (batched.fresh, batched.duplicate, batched.too_old, batched.late_duplicates)
+            (single.fresh, single.duplicate, single.too_old),
+            (batched.fresh, batched.duplicate, batched.too_old)
         );
-        assert_eq!(single.duplicate_ages.max(), batched.duplicate_ages.max());
+        // What is known of an age depends on the keys that share a chunk, and a batch stores its keys in another order.
+        assert!(single.late_duplicates.abs_diff(batched.late_duplicates) < 10, "{single:?}, {batched:?}");
+        let ages = [single, batched].map(|stats| stats.duplicate_ages.max().map_or(0, |age| age.as_millis()));
+        assert!(ages[0].abs_diff(ages[1]) < 100, "{ages:?}");
     }
 
     fn growing_to_a_million_keys_and_back_loses_and_invents_none<C: Front>() {

@@ -73,12 +73,12 @@ impl Run {
 
     fn store(&mut self, key: usize) -> u32 {
         let key = fingerprint(key);
-        let chunk = match self.last_chunk {
-            Some(chunk) if !self.pool.is_full(chunk) => chunk,
-            _ => self.pool.allocate(0, 0),
-        };
-        self.last_chunk = Some(chunk);
-        self.pool.push(chunk, &key, 0).0
+        loop {
+            if let Some(slot) = self.last_chunk.and_then(|chunk| self.pool.push(chunk, &key, 0)) {
+                return slot;
+            }
+            self.last_chunk = Some(self.pool.allocate(0, 0));
+        }
     }
 
     fn insert(&mut self, key: usize) {

@@ -51,7 +51,7 @@ impl Run {
             2 | 3 => {
                 let chunk = self.any(choices)?;
                 let deadline = choices.time(1 << 40)?;
-                (0..times).for_each(|_| self.push(chunk, deadline));
+                self.push(chunk, deadline, times, what >= 128);
             }
             4 => {
                 for _ in 0..times.min(self.chunks.len()) {
@@ -86,18 +86,28 @@ impl Run {
         let header = self.pool.header(chunk);
         assert_eq!((header.deadline, header.level, header.first, header.len), (deadline, level, 0, 0));
         assert!(self.chunks.insert(chunk, Chunk::default()).is_none(), "a chunk that is in use");
-        self.push(chunk, deadline); // an empty chunk is in nobody's chain
+        self.push(chunk, deadline, 1, false); // an empty chunk is in nobody's chain
     }
 
-    fn push(&mut self, chunk: u32, deadline: u64) {
-        self.keys_pushed += 1;
-        let key = Fingerprint([self.keys_pushed, 0]);
+    /// Appends keys one by one, or in one go; of deadlines that differ then.
+    fn push(&mut self, chunk: u32, deadline: u64, times: usize, is_one_go: bool) {
         let kept = self.chunks.get_mut(&chunk).expect("in use");
-        let expected = (kept.keys.len() < usize::from(CHUNK_KEYS)).then(|| slot_at(chunk, kept.keys.len() as u8));
-        assert_eq!(self.pool.is_full(chunk), expected.is_none());
-        if let Some(slot) = expected {
-            assert_eq!(self.pool.push(chunk, &key, deadline).0, slot);
-            kept.keys.push((key, deadline));
+        let keys: Vec<_> = (0..times as u64)
+            .map(|at| (Fingerprint([self.keys_pushed + at, 0]), deadline.wrapping_add(at % 3 * u64::from(is_one_go))))
+            .collect();
+        self.keys_pushed += times as u64;
+        let slots: Vec<_> = if is_one_go {
+            let mut filling = self.pool.fill(chunk);
+            keys.iter().map(|(key, deadline)| filling.push(key, *deadline)).collect()
+        } else {
+            keys.iter().map(|(key, deadline)| self.pool.push(chunk, key, *deadline)).collect()
+        };
+        for (key, slot) in keys.into_iter().zip(slots) {
+            let is_full = kept.keys.len() == usize::from(CHUNK_KEYS);
+            assert_eq!(slot, (!is_full).then(|| slot_at(chunk, kept.keys.len() as u8)));
+            if !is_full {
+                kept.keys.push(key);
+            }
         }
     }
 

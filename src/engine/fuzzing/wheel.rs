@@ -55,6 +55,9 @@ impl Run {
             0..=3 => {
                 let deadline = choices.time(around)?;
                 let times = if what >= 192 { MANY } else { 1 };
+                if what % 8 == 3 {
+                    self.push_in_a_run(deadline, times);
+                }
                 (0..times).for_each(|_| self.push(deadline));
             }
             4 => {
@@ -75,6 +78,26 @@ impl Run {
         self.keys_pushed += 1;
         let key = Fingerprint([self.keys_pushed, 0]);
         let slot = self.wheel.push(&mut self.pool, &key, deadline, self.watermark);
+        self.keep(slot, key, deadline);
+    }
+
+    /// As many keys as belong where the last one went, and `times` at most.
+    fn push_in_a_run(&mut self, deadline: u64, times: usize) {
+        let mut pushed = Vec::new();
+        let mut run = self.wheel.run(&mut self.pool, self.watermark);
+        for at in 0..times as u64 {
+            let (key, deadline) = (Fingerprint([self.keys_pushed + at + 1, 0]), deadline.wrapping_add(at % 3));
+            match run.push(&key, deadline) {
+                Some(slot) => pushed.push((slot, key, deadline)),
+                None => break,
+            }
+        }
+        drop(run);
+        self.keys_pushed += pushed.len() as u64;
+        pushed.into_iter().for_each(|(slot, key, deadline)| self.keep(slot, key, deadline));
+    }
+
+    fn keep(&mut self, slot: u32, key: Fingerprint, deadline: u64) {
         let has_moved_up = deadline < self.watermark;
         let deadline = deadline.max(self.watermark);
         let life = deadline - self.watermark;

@@ -40,12 +40,6 @@ impl Bucket {
         None
     }
 
-    /// Whether a search for a key with this tag will need more than this line.
-    #[inline(always)]
-    pub(crate) fn wants_more(&self, tag: u8) -> bool {
-        bytes_equal(&self.control, tag) != 0 || self.overflow() > 0
-    }
-
     /// The first slot number with this tag.
     #[inline(always)]
     pub(crate) fn candidate(&self, tag: u8) -> Option<u32> {

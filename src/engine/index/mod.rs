@@ -146,12 +146,6 @@ impl Index {
         self.partition(place).find(place, key, pool)
     }
 
-    /// Whether a search for the key will need more than its home bucket.
-    #[inline(always)]
-    pub(crate) fn wants_more(&self, place: Place) -> bool {
-        self.partition(place).wants_more(place)
-    }
-
     /// Touches what a search will need after the home bucket: the chunk of a likely match, and the next bucket where keys
     /// have overflowed.
     #[inline(always)]
@@ -174,10 +168,10 @@ impl Index {
         self.partition_mut(place).vacancy(place)
     }
 
-    /// Counts the key that filled a vacancy.
+    /// Counts the keys that filled vacancies.
     #[inline(always)]
-    pub(crate) fn count_added(&mut self) {
-        self.keys += 1;
+    pub(crate) fn count_added(&mut self, count: usize) {
+        self.keys += count;
     }
 
     /// Adds a key that is not in the index. Grows the key's partition where that is full.

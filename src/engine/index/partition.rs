@@ -73,12 +73,6 @@ impl Partition {
         None
     }
 
-    /// Whether a search for the key will need more than its home bucket.
-    #[inline(always)]
-    pub(crate) fn wants_more(&self, place: Place) -> bool {
-        self.buckets.get(place.home as usize).is_some_and(|bucket| bucket.wants_more(place.hash.tag()))
-    }
-
     #[inline(always)]
     pub(crate) fn prefetch_next(&self, place: Place, pool: &Pool) {
         let Some(bucket) = self.buckets.get(place.home as usize) else { return };

@@ -18,10 +18,10 @@ fn work(count: usize, secret: [u64; 2], key: impl Fn(u64) -> u128) -> (f64, f64)
     let mut chunk = pool.allocate(0, 0);
     for number in 0..count as u64 {
         let key = Fingerprint::from_u128(key(number));
-        if pool.is_full(chunk) {
+        let slot = pool.push(chunk, &key, 0).unwrap_or_else(|| {
             chunk = pool.allocate(0, 0);
-        }
-        let slot = pool.push(chunk, &key, 0).0;
+            pool.push(chunk, &key, 0).expect("an empty chunk")
+        });
         index.insert(index.place(index.hash(key)), slot, &pool);
     }
     let sum = |work: fn(&super::Partition) -> u64| index.partitions.iter().map(work).sum::<u64>() as f64 / count as f64;
