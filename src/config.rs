@@ -48,7 +48,7 @@ pub enum Clock {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// [`Error::Full`]: pause consumption. No promise is broken.
+    /// [`Error::Full`]: pause consumption, or raise `max_keys`. No promise is broken.
     #[default]
     Refuse,
     /// Forget the key that would have expired first (of the key's shard, in a large `sync` cache). `Fresh` then means
@@ -74,7 +74,8 @@ pub enum WhenFull {
 pub struct Config {
     /// How long keys must be held.
     pub horizon: Horizon,
-    /// The most keys and open claims held at once: 1 to 2^31, by default 10,000,000. Memory is taken as keys come, about
+    /// The most keys and open claims held at once: 1 to 2^31, by default 10,000,000. More than there are messages in
+    /// `max_retry + max_network` (see [`Error::Full`]). Memory is taken as keys come, about
     /// 31 bytes for each at hundreds of thousands of keys and more; a few keys spread over a long time take more, as each
     /// wheel slot and shard begins a chunk of 512 bytes. An empty cache of the default size costs less than 256 KiB.
     pub max_keys: usize,

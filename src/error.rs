@@ -59,8 +59,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str(
-                "the cache is full and no key may be forgotten yet: pause consumption until the watermark has moved, \
-                 or raise max_keys",
+                "the cache is full and no key may be forgotten yet: raise max_keys above the number of messages of \
+                 max_retry + max_network, or, where the watermark moves with time, pause consumption until it has moved",
             ),
             Self::ClaimLost => f.write_str(
                 "the claim outlived max_processing_time and was given up: do not acknowledge the message; raise \

@@ -1,4 +1,5 @@
-//! What the fuzzer calls, with any bytes, and the tests with those that it found worth keeping (`fuzz/corpus`).
+//! What the fuzzer calls, with any bytes, and the tests with those that it found worth keeping (`fuzz/corpus`) and others like
+//! them.
 
 pub use crate::engine::fuzzing::{index, pool, wheel};
 pub use crate::journal::fuzzing::{journal_decode, journal_open};
@@ -53,23 +54,11 @@ impl<'a> Choices<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::panic::catch_unwind;
-    use std::path::Path;
+mod replay;
 
-    fn replay(target: &str, run: fn(&[u8])) {
-        let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
-        if !fuzz.exists() {
-            return; // not part of the published package
-        }
-        let kept: Vec<_> = std::fs::read_dir(fuzz.join("corpus").join(target)).unwrap().collect();
-        assert!(!kept.is_empty(), "a corpus is kept");
-        for file in kept {
-            let path = file.unwrap().path();
-            let bytes = std::fs::read(&path).unwrap();
-            assert!(catch_unwind(|| run(&bytes)).is_ok(), "{}", path.display());
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::replay::replay;
 
     macro_rules! replays {
         ($($target:ident)*) => {

@@ -98,7 +98,12 @@
 //!   `Duplicate`, all others `TooOld`. To process them again, use a new cache.
 //! * [`WhenFull::ForgetOldest`] gives up "never early" and makes `Fresh` mean "not among the keys still held".
 //! * **`max_keys` is a bound, not a size to aim at:** at the bound the answer is [`Error::Full`], and consumption must pause
-//!   until the watermark moves. Where neither `max_retention` is set nor `min_msg_time` is ever known, no key ever expires.
+//!   until the watermark moves. With `max_retention` it moves with time. With an exact `min_msg_time` alone it stands still
+//!   while consumption does: then `max_keys` must be above the number of messages of `max_retry + max_network`, or the pause
+//!   never ends. Where neither is set or known, no key ever expires.
+//! * **Clocks of broker and consumer** meet in [`MinMsgTime::Empty`]: where `observed_at` is read from a clock that runs ahead
+//!   of the broker's, messages come that seem to be below the watermark, and are `TooOld`. Ask the broker for its time, or
+//!   let `max_out_of_orderness` cover the difference.
 //!
 //! # Restarts
 //!

@@ -115,6 +115,7 @@ pub enum MinMsgTime {
     /// Nothing is left in the queue.
     Empty {
         /// When the broker was asked: *before* the question was sent, so that a message stored meanwhile is not missed.
+        /// By the clock that stamps the messages; if by another, `max_out_of_orderness` must cover how far that is ahead.
         observed_at: Timestamp,
     },
     /// The broker does not know, or could not be asked. Changes nothing.

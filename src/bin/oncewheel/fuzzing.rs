@@ -1,5 +1,5 @@
 //! What the fuzzer calls, with any bytes: it includes this file and those that it tries. The tests call it with what is
-//! kept in `fuzz/corpus/lines`.
+//! kept in `fuzz/corpus/lines`, and with others like that.
 
 use crate::fields::{Fields, Path, Value};
 use crate::lines::Lines;
@@ -93,16 +93,13 @@ fn is_same(value: &Value<'_>, json: Option<&serde_json::Value>) -> bool {
 }
 
 #[cfg(test)]
+#[path = "../../fuzzing/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
     #[test]
     fn lines() {
-        let kept = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/lines");
-        let files: Vec<_> = std::fs::read_dir(kept).unwrap().collect();
-        assert!(!files.is_empty(), "a corpus is kept");
-        for file in files {
-            let path = file.unwrap().path();
-            let bytes = std::fs::read(&path).unwrap();
-            assert!(std::panic::catch_unwind(|| super::lines(&bytes)).is_ok(), "{}", path.display());
-        }
+        super::replay::replay("lines", super::lines);
     }
 }
