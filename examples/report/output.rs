@@ -22,7 +22,7 @@ once in 1,024 keys. Contenders take turns in rounds; a figure is the median of i
 cache after the last round; those beyond the live keys are held longer than needed.
 
 * `floor` remembers nothing: it reads and writes two random cache lines for each key, one for the key that enters and one
-  for the key that leaves, prefetched in groups of 32, over as many lines as this crate's index has (live keys / 6.3).
+  for the key that leaves, prefetched in groups of 32, over as many lines as this crate's index has (live keys / 5.85).
 * `dashmap_wheel`: `DashMap` and a mutexed wheel with a second copy of each key. `hashmap_fifo`: `hashbrown::HashMap` and a
   FIFO of the same keys. `two_generations`: two `hashbrown::HashSet`s, rotated once a window. All with their own hashers.
 * `moka_ttl` knows only the wall clock, so its deliveries are paced to arrive one in 10 us, and only its own work is
@@ -31,6 +31,8 @@ cache after the last round; those beyond the live keys are held longer than need
 * Memory is the growth of the resident memory of a process that does nothing else, over two windows, divided by the live
   keys. Latencies are of single calls, the clock's own 20 to 30 ns included; of three runs of the same calls, each call
   counts with its least time, so that the system's scheduler is left out. The worst of each run is given too.
+* What a journal costs: [journal.md](journal.md). At 100 million live keys memory pages of 4 KiB cost most of the time; with
+  `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` the figure is another.
 ";
 
 fn markdown(results: &Results, figures: &[Figure]) -> String {
