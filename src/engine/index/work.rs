@@ -5,8 +5,9 @@ use crate::Fingerprint;
 use crate::engine::pool::Pool;
 
 /// As many keys as this, or as `ONCEWHEEL_HOSTILE_KEYS` says.
-const KEYS: usize = 1_000_000;
-const SECRETS: u64 = 16;
+const KEYS: usize = 2_000_000;
+/// Spread over as many secrets: a bad one may be rare.
+const SECRETS: u64 = 512;
 
 /// Makes a key of a number.
 type Pattern = fn(u64) -> u128;
@@ -64,8 +65,7 @@ fn keys_that_somebody_chose_are_no_more_work_than_random_ones() {
     for (name, key) in hostile {
         let work = of_all(key);
         println!("{name}: {:.4}, at most {:.4}", lines(&work), most(&work));
-        // Numbers in a row are spread more evenly over buckets than random ones; but with some secrets, tags in a bucket
-        // are alike. Nobody outside knows which secrets, and keys that the cache has hashed itself are as random ones.
-        assert!(lines(&work) <= 1.25 * lines(&random) && most(&work) <= 4.0, "{name}: lines looked at");
+        assert!(lines(&work) <= 1.01 * lines(&random), "{name}: lines looked at");
+        assert!(most(&work) <= 1.05 * most(&random), "{name}: lines looked at under the worst secret");
     }
 }
