@@ -1,4 +1,5 @@
-//! Keys that somebody chose cost no more than others: counted in buckets looked at and tags mistaken, not in time.
+//! What the index costs, counted and not timed: keys that somebody chose cost no more than others in buckets looked at and
+//! tags mistaken; keys are dealt out evenly; memory.
 
 use super::{Index, IndexHasher};
 use crate::Fingerprint;
@@ -68,4 +69,35 @@ fn keys_that_somebody_chose_are_no_more_work_than_random_ones() {
         assert!(lines(&work) <= 1.01 * lines(&random), "{name}: lines looked at");
         assert!(most(&work) <= 1.05 * most(&random), "{name}: lines looked at under the worst secret");
     }
+}
+
+/// Keys that are dealt to shards evenly, and by each of those to partitions, fill neither one nor another before its time.
+#[test]
+fn shards_and_partitions_get_alike_many_keys_independently() {
+    const EACH: usize = 64;
+    let hasher = IndexHasher::new([mixed(1), mixed(2)]);
+    let mut cells = vec![0; EACH * EACH];
+    for number in 0..100 * cells.len() as u128 {
+        let hash = hasher.hash(Fingerprint::from_u128(number));
+        cells[hash.shard(EACH) * EACH + hash.partition(EACH)] += 1;
+    }
+    // The standard deviation is 10.
+    assert!(cells.iter().all(|count| (50..150).contains(count)), "{cells:?}");
+}
+
+#[test]
+fn memory_is_that_of_partitions_and_their_buckets() {
+    let mut index = Index::new(100_000, IndexHasher::new([mixed(1), mixed(2)]));
+    let mut pool = Pool::new();
+    let empty = index.memory_bytes();
+    assert_eq!(empty, index.partitions.len() * size_of::<super::Partition>());
+    for number in 0..50_000 {
+        let key = Fingerprint::from_u128(number);
+        let chunk = pool.allocate(0, 0);
+        let slot = pool.push(chunk, &key, 0).expect("an empty chunk");
+        index.insert(index.place(index.hash(key)), slot, &pool);
+    }
+    let buckets: usize = index.partitions.iter().map(super::Partition::len).sum();
+    assert_eq!(index.memory_bytes(), empty + 64 * buckets);
+    assert!((5.0..6.6).contains(&(50_000.0 / buckets as f64)), "{buckets} buckets");
 }
