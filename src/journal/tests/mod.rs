@@ -6,6 +6,7 @@ mod faults;
 mod format;
 #[cfg(shuttle)]
 mod interleavings;
+mod reading;
 mod threads;
 mod upkeep;
 

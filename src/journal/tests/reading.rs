@@ -1,0 +1,117 @@
+//! What an opening makes of files that were made by hand, because no run makes them without luck.
+
+use super::*;
+use crate::fingerprint::Secret;
+use crate::journal::record::{Header, Kind, Mark, encode_entry, encode_frame};
+use crate::journal::simulated::Fault;
+use crate::journal::{Damage, OpenMode, segment};
+
+const SECRET: [u8; 16] = [7; 16];
+const TIME: u64 = 10_000;
+
+/// A segment's file: its frames' kinds, sequences and keys.
+fn file(number: u64, frames: &[(Kind, u64, &str)]) -> (String, Vec<u8>) {
+    let (salt, secret) = (number * 31, Secret::new(Some(SECRET)));
+    let mut bytes = Vec::new();
+    Header::new(salt, 0, &secret).encode(&mut bytes);
+    for (kind, sequence, key) in frames {
+        let mut entry = Vec::new();
+        encode_entry((secret.fingerprint(key.as_bytes()), TIME), &mut entry);
+        encode_frame(salt, &Mark { kind: *kind, sequence: *sequence, watermark: 0 }, &entry, &mut bytes);
+    }
+    (segment::name(number), bytes)
+}
+
+fn open<S: Subject>(storage: &Simulated, mode: OpenMode) -> Result<S, Error> {
+    S::open_on(storage, config().secret(SECRET), Durability::Process, OpenOptions::new().mode(mode))
+}
+
+on_both_fronts! {
+    fn what_was_forgotten_stays_so_wherever_its_record_lies<S: Subject>() {
+        use Kind::{Forgotten, Keys};
+        // A key that was being forgotten while its segment was rewritten lies behind its own tombstone.
+        for (frames, is_held) in [
+            ([(Forgotten, 5, "a"), (Keys, 4, "b"), (Keys, 3, "a")], false),
+            ([(Keys, 3, "a"), (Keys, 4, "b"), (Forgotten, 5, "a")], false),
+            ([(Forgotten, 5, "a"), (Keys, 6, "a"), (Keys, 3, "a")], true),
+            ([(Keys, 6, "a"), (Forgotten, 5, "a"), (Keys, 3, "a")], true),
+            ([(Keys, 3, "a"), (Keys, 6, "a"), (Forgotten, 5, "a")], true),
+            ([(Forgotten, 5, "a"), (Forgotten, 7, "a"), (Keys, 6, "a")], false),
+        ] {
+            let apart = frames.iter().zip(1..).map(|(frame, number)| file(number, &[*frame]));
+            for files in [apart.collect::<Vec<_>>(), vec![file(1, &frames)]] {
+                let cache = open::<S>(&Simulated::on(Disk::of(files)), OpenMode::Strict).unwrap();
+                assert_eq!(cache.is_held("a"), is_held, "{frames:?}");
+                assert_eq!(cache.is_held("b"), frames.iter().any(|(.., key)| *key == "b"), "{frames:?}");
+                cache.check();
+            }
+        }
+    }
+
+    fn a_file_that_was_made_and_not_written_is_no_damage<S: Subject>() {
+        let files = [file(1, &[(Kind::Keys, 1, "a")]), (segment::name(2), Vec::new())];
+        let storage = Simulated::on(Disk::of(files));
+        let cache = open::<S>(&storage, OpenMode::Strict).unwrap();
+        assert!(cache.is_held("a") && cache.report().damage.is_empty());
+        assert!(!storage.disk().contents().contains_key(&segment::name(2)), "it is cleared away");
+    }
+
+    fn keys_are_hashed_under_the_secret_that_is_stored<S: Subject>() {
+        let storage = Simulated::on(Disk::of([file(1, &[(Kind::Keys, 1, "a")])]));
+        let expected = Secret::new(Some(SECRET)).fingerprint(b"a");
+        assert_eq!(open::<S>(&storage, OpenMode::Strict).unwrap().fingerprint_of("a"), expected);
+        assert_eq!(S::open(&storage, Durability::Process).unwrap().fingerprint_of("a"), expected);
+        // There are two copies of it: whatever bit of the first one is wrong, the second is taken.
+        let good = storage.disk().contents();
+        for bit in 0..28 * 8 {
+            let mut files = good.clone();
+            files.get_mut("secret").unwrap()[bit / 8] ^= 1 << (bit % 8);
+            let cache = S::open(&Simulated::on(Disk::of(files)), Durability::Process).unwrap();
+            assert_eq!(cache.fingerprint_of("a"), expected, "bit {bit}");
+        }
+    }
+
+    fn all_bytes_are_read_in_the_end_damaged_ones_too<S: Subject>() {
+        let (name, bytes) = file(2, &[(Kind::Keys, 2, "b")]);
+        let headless = (name, bytes.iter().map(|byte| !byte).collect());
+        let storage = Simulated::on(Disk::of([file(1, &[(Kind::Keys, 1, "a")]), headless, file(3, &[(Kind::Keys, 3, "c")])]));
+        let mut last = None;
+        let options = OpenOptions::new().on_progress(|progress| last = Some(progress));
+        let cache = S::open_on(&storage, config().secret(SECRET), Durability::Process, options).unwrap();
+        assert!(cache.is_held("a") && !cache.is_held("b") && cache.is_held("c"));
+        assert_eq!(cache.report().damage.len(), 1);
+        let last = last.unwrap();
+        assert_eq!((last.bytes_read, last.keys_read), (last.bytes_in_all, 2));
+    }
+
+    fn a_segment_whose_end_was_torn_is_rewritten_as_others_are<S: Subject>() {
+        let (name, mut bytes) = file(1, &[(Kind::Keys, 1, "a"), (Kind::Keys, 2, "b")]);
+        bytes.pop();
+        let storage = Simulated::on(Disk::of([(name.clone(), bytes)]));
+        let mut cache = open::<S>(&storage, OpenMode::Salvage).unwrap();
+        cache.with_writer(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
+        assert!(!storage.disk().contents().contains_key(&name));
+        drop(cache);
+        let cache = open::<S>(&storage, OpenMode::Strict).unwrap();
+        assert!(cache.is_held("a") && !cache.is_held("b"));
+    }
+
+    fn a_forget_that_could_not_be_recorded_is_counted<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let _ = cache.put("a", TIME).unwrap();
+        storage.fail(storage.calls()..usize::MAX, Fault::Error(std::io::ErrorKind::Other));
+        assert_eq!(cache.failures(), 0);
+        let is_forgotten = cache.remove("a");
+        assert_eq!((cache.failures() > 0, cache.is_held("a")), (true, !is_forgotten));
+    }
+}
+
+#[test]
+fn damage_says_where_it_is_and_what_became_of_it() {
+    let mut damage = Damage { path: "dir/file".into(), offset: 96, bytes: 5, kept_in: None };
+    assert_eq!(damage.to_string(), "dir/file: 5 unreadable bytes at 96, skipped");
+    damage.kept_in = Some("dir/kept".into());
+    assert_eq!(damage.to_string(), "dir/file: 5 unreadable bytes at 96, cut off and kept in dir/kept");
+    assert!(format!("{:?}", OpenOptions::new().mode(OpenMode::Strict)).contains("Strict"));
+}
