@@ -96,6 +96,58 @@ on_both_fronts! {
         assert!(cache.is_held("a") && !cache.is_held("b"));
     }
 
+    fn a_rewritten_record_is_newer_than_a_tombstone_that_stays<S: Subject>() {
+        use Kind::{Forgotten, Keys};
+        // Damage in its midst keeps the first segment as it is, and so the tombstone, which may cover a key in there.
+        let (name, mut bytes) = file(1, &[(Keys, 1, "lost"), (Keys, 2, "b")]);
+        bytes[crate::journal::record::HEADER_BYTES] ^= 1;
+        let (second, frames) = file(2, &[(Keys, 5, "a"), (Forgotten, 6, "a"), (Keys, 7, "a")]);
+        let storage = Simulated::on(Disk::of([(name.clone(), bytes), (second.clone(), frames)]));
+        let mut cache = open::<S>(&storage, OpenMode::Salvage).unwrap();
+        cache.with_writer(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
+        let files = storage.disk().contents();
+        assert!(files.contains_key(&name) && !files.contains_key(&second));
+        drop(cache);
+        let mut cache = open::<S>(&storage, OpenMode::Salvage).unwrap();
+        assert!(cache.is_held("a") && cache.is_held("b"));
+        // And older than a tombstone that comes after it, at once as well as after an opening.
+        assert!(cache.remove("b"));
+        cache.with_writer(|writer, keys, watermark| {
+            writer.seal();
+            writer.rewrite_some(keys, watermark).unwrap();
+        });
+        assert!(cache.remove("a"));
+        drop(cache);
+        let cache = open::<S>(&storage, OpenMode::Salvage).unwrap();
+        assert!(!cache.is_held("a") && !cache.is_held("b"));
+    }
+
+    fn rewriting_keeps_what_is_due_only_now<S: Subject>() {
+        let (name, bytes) = file(1, &[(Kind::Keys, 1, "a")]);
+        let storage = Simulated::on(Disk::of([(name.clone(), bytes)]));
+        let mut cache = open::<S>(&storage, OpenMode::Strict).unwrap();
+        cache.follow(TIME + SPAN).unwrap();
+        cache.with_writer(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
+        assert!(!storage.disk().contents().contains_key(&name));
+        drop(cache);
+        assert!(open::<S>(&storage, OpenMode::Strict).unwrap().is_held("a"));
+    }
+
+    fn upkeep_that_fails_is_counted_and_tried_again<S: Subject>() {
+        let (name, bytes) = file(1, &[(Kind::Keys, 1, "a")]);
+        let storage = Simulated::on(Disk::of([(name.clone(), bytes)]));
+        let mut cache = open::<S>(&storage, OpenMode::Strict).unwrap();
+        storage.fail(storage.calls()..usize::MAX, Fault::Error(std::io::ErrorKind::Other));
+        cache.with_writer(|writer, keys, _| writer.maintain(keys, TIME + SPAN + 1, 1));
+        assert_eq!(cache.failures(), 1);
+        cache.with_writer(|writer, keys, _| writer.maintain(keys, TIME + SPAN + 1, 1));
+        assert_eq!(cache.failures(), 2);
+        storage.fail(0..0, Fault::Error(std::io::ErrorKind::Other));
+        cache.with_writer(|writer, keys, _| writer.maintain(keys, TIME + SPAN + 1, 1));
+        assert_eq!(cache.failures(), 2);
+        assert!(!storage.disk().contents().contains_key(&name), "nothing of it can come any more");
+    }
+
     fn a_forget_that_could_not_be_recorded_is_counted<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
