@@ -148,3 +148,88 @@ impl Hasher for Folded {
         self.0 = hash;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::IndexHasher;
+
+    const LEASE: u64 = 100;
+
+    fn key(number: u64) -> (IndexHash, Fingerprint) {
+        let key = Fingerprint([number, 1]);
+        (IndexHasher::new([3, 5]).hash(key), key)
+    }
+
+    fn open(claims: &mut Claims, number: u64, now: u64) -> u64 {
+        let (hash, key) = key(number);
+        claims.open(hash, key, number, Some(now))
+    }
+
+    fn open_all(claims: &mut Claims, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            let _ = open(claims, number, 0);
+        }
+    }
+
+    fn state(claims: &mut Claims, number: u64, now: u64) -> ClaimState {
+        let (hash, key) = key(number);
+        claims.state(hash, key, Some(now))
+    }
+
+    #[test]
+    fn each_claim_has_a_generation_of_its_own() {
+        let (mut claims, mut others) = (Claims::new(None), Claims::new(None));
+        let first = open(&mut claims, 1, 0);
+        let second = open(&mut claims, 1, 0);
+        assert!(first < second && !(first..=second).contains(&open(&mut others, 1, 0)));
+        let (hash, key) = key(1);
+        assert_eq!((claims.close(hash, key, first), claims.close(hash, key, second)), (None, Some(1)));
+        assert!(claims.is_empty());
+    }
+
+    #[test]
+    fn a_lease_is_over_a_millisecond_after_its_last() {
+        let (mut claims, mut unlimited) = (Claims::new(Some(LEASE)), Claims::new(None));
+        assert!(claims.have_leases() && !unlimited.have_leases());
+        for claims in [&mut claims, &mut unlimited] {
+            assert!(state(claims, 1, 10) == ClaimState::None);
+            let _ = open(claims, 1, 10);
+        }
+        assert!(state(&mut claims, 1, 10 + LEASE) == ClaimState::Held);
+        assert!(state(&mut claims, 1, 11 + LEASE) == ClaimState::Expired);
+        assert!(state(&mut unlimited, 1, u64::MAX) == ClaimState::Held);
+    }
+
+    #[test]
+    fn only_what_was_abandoned_is_swept_and_only_when_that_is_worth_it() {
+        let mut claims = Claims::new(Some(LEASE));
+        let count = SWEEP_MIN as u64;
+        open_all(&mut claims, 0..count - 1);
+        let over = Some(1 + LEASE);
+        assert_eq!(claims.sweep(over, false, |_| true), 0, "too few yet");
+        open_all(&mut claims, count - 1..count);
+        assert_eq!(claims.sweep(Some(LEASE), false, |_| true), 0, "no lease is over");
+        open_all(&mut claims, count..2 * count);
+        assert_eq!(claims.sweep(over, false, |time| time % 4 == 0), 2 * SWEEP_MIN / 4, "the others' copies may come");
+        assert_eq!(claims.keys().count(), claims.len());
+        // Not again before there are twice as many, unless room is asked for often enough.
+        assert_eq!(claims.sweep(over, false, |_| true), 0);
+        let left = claims.len();
+        let calls = (1..).find(|_| claims.sweep(over, true, |_| true) > 0);
+        assert_eq!(calls, Some(left / SWEEP_MIN + 1));
+        assert!(claims.is_empty());
+        let mut unlimited = Claims::new(None);
+        open_all(&mut unlimited, 0..4 * count);
+        assert_eq!(unlimited.sweep(Some(u64::MAX), true, |_| true), 0);
+    }
+
+    #[test]
+    fn memory_is_that_of_the_table() {
+        let mut claims = Claims::new(None);
+        assert_eq!(claims.memory_bytes(), 0);
+        open_all(&mut claims, 0..1_000);
+        let each = claims.memory_bytes() / 1_000;
+        assert!((size_of::<(Claimant, Claim)>() + 1..=3 * size_of::<(Claimant, Claim)>()).contains(&each), "{each}");
+    }
+}

@@ -405,4 +405,50 @@ mod tests {
             }
         }
     }
+
+    /// The level and the slot number of a key that is pushed.
+    fn pushed(wheel: &mut Wheel, pool: &mut Pool, deadline: u64, watermark: u64) -> (usize, u32) {
+        let slot = wheel.push(pool, &Fingerprint([deadline, 0]), deadline, watermark);
+        wheel.validate(pool, watermark, |_, _| ());
+        (usize::from(pool.header(chunk_of(slot)).level), slot)
+    }
+
+    #[test]
+    fn a_key_goes_to_the_finest_level_for_its_life() {
+        for watermark in [1, 1_000, 1 << 40, u64::MAX - (1 << 30)] {
+            for life in [0, 1, 511, 512, 4_095, 4_096, 1 << 20, 1 << 29] {
+                let (mut wheel, mut pool) = (Wheel::new(1), Pool::new());
+                wheel.advance(&mut pool, watermark);
+                let (level, slot) = pushed(&mut wheel, &mut pool, watermark + life, watermark);
+                assert_eq!(level, level_of(life), "life {life} at {watermark}");
+                assert!(Wheel::deadlines(&pool, slot).2, "it was not moved up");
+                let (_, late) = pushed(&mut wheel, &mut pool, watermark - 1, watermark);
+                assert!(!Wheel::deadlines(&pool, late).2, "it was moved up");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_come_before_the_watermark_have_levels_of_their_own() {
+        for span in [1, 512, 1 << 30, u64::MAX / 2, u64::MAX] {
+            let (mut wheel, mut pool) = (Wheel::new(span), Pool::new());
+            // Far beyond what a ring holds, and back: each goes as many levels up as it must.
+            for deadline in [1 << 40, 0, 1 << 50, u64::MAX, 1, u64::MAX - 1] {
+                let (level, _) = pushed(&mut wheel, &mut pool, deadline, 0);
+                assert!((LEVELS + level_of(span)..2 * LEVELS).contains(&level), "{deadline}: level {level}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_takes_memory_when_its_first_key_comes() {
+        let (mut wheel, mut pool) = (Wheel::new(1), Pool::new());
+        assert_eq!(wheel.memory_bytes(), 0);
+        for (watermark, levels) in [(1, 1), (1_000, 1), (1_000, 2)] {
+            wheel.advance(&mut pool, watermark);
+            let _ = pushed(&mut wheel, &mut pool, watermark + 1_000 * (levels as u64 - 1), watermark);
+            assert_eq!(wheel.memory_bytes(), levels * size_of::<Level>());
+        }
+        assert!(size_of::<Level>() < 9_000, "{} bytes", size_of::<Level>());
+    }
 }

@@ -163,6 +163,8 @@ impl Run {
             }
             let (first, last, is_as_it_came) = Wheel::deadlines(&self.pool, slot);
             assert!((first..=last).contains(&kept.deadline), "{first}..={last}: not {}", kept.deadline);
+            let level = u32::from(self.pool.header(chunk_of(slot)).level) % 19;
+            assert!(last - first < 1 << (3 * level), "{first}..={last} is wider than the slot");
             assert!(!(is_as_it_came && kept.has_moved_up), "a key that was moved up is known as such");
         });
         assert_eq!(found, self.kept.len(), "every key is in the wheel");

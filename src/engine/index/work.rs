@@ -81,6 +81,8 @@ fn shards_and_partitions_get_alike_many_keys_independently() {
         let hash = hasher.hash(Fingerprint::from_u128(number));
         cells[hash.shard(EACH) * EACH + hash.partition(EACH)] += 1;
     }
+    let bits = (0..1_000).map(|number| hasher.hash(Fingerprint::from_u128(number)).bits());
+    assert_eq!(bits.collect::<std::collections::HashSet<_>>().len(), 1_000);
     // The standard deviation is 10.
     assert!(cells.iter().all(|count| (50..150).contains(count)), "{cells:?}");
 }
