@@ -441,6 +441,19 @@ mod tests {
     }
 
     #[test]
+    fn older_and_newer_ones_than_the_first_go_where_it_went() {
+        for (span, deadline) in [(1, 700), (512, 1 << 40), (1 << 30, 1 << 50), (1 << 30, 1 << 63)] {
+            let (mut wheel, mut pool) = (Wheel::new(span), Pool::new());
+            let level = LEVELS + level_of(span);
+            let width = 1 << shift_of(level);
+            for deadline in [deadline, deadline - 511 * width, deadline + 511 * width] {
+                assert_eq!(pushed(&mut wheel, &mut pool, deadline, 0).0, level, "span {span}, {deadline}");
+            }
+            assert_eq!(pushed(&mut wheel, &mut pool, deadline + 1024 * width, 0).0, level + 1, "span {span}");
+        }
+    }
+
+    #[test]
     fn a_level_takes_memory_when_its_first_key_comes() {
         let (mut wheel, mut pool) = (Wheel::new(1), Pool::new());
         assert_eq!(wheel.memory_bytes(), 0);

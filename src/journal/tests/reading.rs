@@ -133,6 +133,22 @@ on_both_fronts! {
         assert!(open::<S>(&storage, OpenMode::Strict).unwrap().is_held("a"));
     }
 
+    fn a_segment_that_was_cut_short_does_not_stand_in_the_way<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        for key in ["a", "b"] {
+            let _ = cache.put(key, TIME).unwrap();
+            cache.with_writer(|writer, _, _| writer.seal());
+        }
+        let [first, second] = &*segments(&storage.disk()) else { panic!("one for each") };
+        storage.boxed().truncate(first, crate::journal::record::HEADER_BYTES as u64).unwrap();
+        cache.with_writer(|writer, keys, watermark| (0..2).for_each(|_| writer.rewrite_some(keys, watermark).unwrap()));
+        let left = segments(&storage.disk());
+        assert!(left.contains(first) && !left.contains(second), "{left:?}");
+        drop(cache);
+        assert!(S::open(&storage, Durability::Process).unwrap().is_held("b"));
+    }
+
     fn upkeep_that_fails_is_counted_and_tried_again<S: Subject>() {
         let (name, bytes) = file(1, &[(Kind::Keys, 1, "a")]);
         let storage = Simulated::on(Disk::of([(name.clone(), bytes)]));
