@@ -31,6 +31,27 @@ fn forgotten_at<C: Front>(cache: &mut C, from: u64, mut moved: impl FnMut(&mut C
 }
 
 on_both_fronts! {
+    /// The time that was read for a delivery may be old by then.
+    fn a_watermark_is_not_refused_by_a_clock_that_was_read_long_ago<C: Front>() {
+        let horizon = Horizon::new(ms(1_000), ms(0)).max_clock_skew(ms(0));
+        let mut cache = C::new(Config::new(horizon)).unwrap();
+        assert_eq!(cache.insert("key", None), Ok(Verdict::Fresh));
+        for _ in 0..3 {
+            std::thread::sleep(ms(30));
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+            assert_eq!(cache.observe_known(now.as_millis() as u64 - 5), Ok(())); // clocks may round differently
+        }
+        assert_eq!((cache.stats().refused_times, cache.stats().watermark_steps_back), (0, 0));
+    }
+
+    fn the_same_watermark_again_is_no_step_back<C: Front>() {
+        let mut cache = C::new(manual(Horizon::new(ms(100), ms(0)))).unwrap();
+        for (observed, steps_back) in [(T0, 0), (T0, 0), (T0 - 1, 1), (T0, 1), (T0 - 1, 2), (T0 + 1, 2)] {
+            cache.observe_known(observed).unwrap();
+            assert_eq!(cache.stats().watermark_steps_back, steps_back);
+        }
+    }
+
     /// `current_time + max_retention + max_retry + max_network`, with no `min_msg_time` and the message's time unknown.
     fn the_first_formula_states_the_moment_of_forgetting<C: Front>() {
         for (retry, network, retention) in [(300, 50, 100), (600_000, 30_000, 15 * DAY), (0, 1, 0), (8 * HOUR, 5, HOUR)] {
