@@ -211,10 +211,14 @@ mod tests {
         open_all(&mut claims, count - 1..count);
         assert_eq!(claims.sweep(Some(LEASE), false, |_| true), 0, "no lease is over");
         open_all(&mut claims, count..2 * count);
-        assert_eq!(claims.sweep(over, false, |time| time % 4 == 0), 2 * SWEEP_MIN / 4, "the others' copies may come");
+        assert_eq!(claims.sweep(over, false, |time| time % 4 == 0), SWEEP_MIN / 2, "the others' copies may come");
         assert_eq!(claims.keys().count(), claims.len());
         // Not again before there are twice as many, unless room is asked for often enough.
+        open_all(&mut claims, 2 * count..3 * count);
         assert_eq!(claims.sweep(over, false, |_| true), 0);
+        let mut few = Claims::new(Some(LEASE));
+        open_all(&mut few, 0..count);
+        assert_eq!(few.sweep(over, false, |_| true), SWEEP_MIN, "just enough");
         let left = claims.len();
         let calls = (1..).find(|_| claims.sweep(over, true, |_| true) > 0);
         assert_eq!(calls, Some(left / SWEEP_MIN + 1));

@@ -406,6 +406,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn levels_and_slots_follow_on_each_other() {
+        for level in 1..LEVELS {
+            let (first, _) = lives_of(level);
+            assert_eq!((level_of(first - 1), level_of(first)), (level - 1, level));
+            assert_eq!(lives_of(level - 1).1, first);
+        }
+        for (tick, level, due) in [(0, 0, 1), (5, 0, 6), (5, 1, 48), (5, LEVELS + 1, 48), (1023, 18, u64::MAX)] {
+            assert_eq!(due_at(tick, level), due);
+            assert_eq!(last_deadline(tick, level), if due == u64::MAX { due } else { due - 1 });
+        }
+    }
+
     /// The level and the slot number of a key that is pushed.
     fn pushed(wheel: &mut Wheel, pool: &mut Pool, deadline: u64, watermark: u64) -> (usize, u32) {
         let slot = wheel.push(pool, &Fingerprint([deadline, 0]), deadline, watermark);
