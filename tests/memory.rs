@@ -12,9 +12,10 @@ fn config() -> Config {
 }
 
 fn resident_bytes() -> usize {
-    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").expect("Linux with /proc mounted");
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+    kib.expect("a line with the resident memory") * 1024
 }
 
 /// What `stats` counts more after `grow` than before is at least `least` of the resident memory that this took, and not more
