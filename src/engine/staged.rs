@@ -105,7 +105,7 @@ impl Shard {
             let mut others = Others::NONE;
             self.record_group(group, &this, &mut others);
             plain += (group.len() - others.count) as u64;
-            self.reclaim_a_little(RECLAIMED_PER_KEY * group.len());
+            self.reclaim_a_little(group.len());
             for at in others.iter() {
                 let ((key, time), place) = (&group[at], this.places[at]);
                 let is_good = self.index.generation() == this.generation;
@@ -115,6 +115,7 @@ impl Shard {
                     break 'groups;
                 }
             }
+            self.reclaim_a_little(group.len()); // so that the dead become fewer though each key may die
             done += group.len();
             std::mem::swap(&mut this, &mut next);
             group = following;
@@ -175,8 +176,8 @@ impl Shard {
         ahead.places.extend(entries.iter().map(|(key, _)| self.index.touch(self.index.hash(*key))));
     }
 
-    /// Does a call's share of reclaiming: removes dead keys whose buckets an earlier call has touched, two for each key that
-    /// it may add. No call makes more than one key or chunk of each, so the dead become fewer with every call.
+    /// Does a call's share of reclaiming: removes up to `count` dead keys whose buckets an earlier call has
+    /// touched. Callers ask for more than they add keys, so the dead become fewer with every call.
     #[inline(always)]
     pub(super) fn reclaim_a_little(&mut self, count: usize) {
         if self.wheel.has_dead() {
