@@ -1,7 +1,7 @@
 //! Measurements that need a process of their own: memory that earlier work has left behind would hide in theirs.
 
-use crate::contenders::{ENTRANTS, Entrant};
-use crate::{latency, memory};
+use crate::contenders::ENTRANTS;
+use crate::{latency, memory, speed};
 use std::io::{Error, Result};
 use std::process::{Command, Stdio};
 
@@ -19,19 +19,22 @@ pub(crate) fn ask(what: &str, name: &str, live: usize) -> Result<Vec<u8>> {
     }
 }
 
+pub(crate) fn garbled(what: &str) -> Error {
+    Error::other(format!("a child process wrote something else than the {what}"))
+}
+
 /// Takes the measurement that was asked for, if one was.
 pub(crate) fn serve(args: &[String]) -> bool {
     let [flag, what, name, live] = args else { return false };
+    let (true, Ok(live)) = (flag == FLAG, live.parse()) else { return false };
     let entrant = ENTRANTS.iter().find(|entrant| entrant.name == name);
-    let (Some(entrant), Ok(live)) = (entrant, live.parse()) else { return false };
-    let serve: fn(&Entrant, usize) = match what.as_str() {
-        memory::FULL => memory::serve_full,
-        memory::EMPTY => memory::serve_empty,
-        latency::LATENCY => latency::serve,
+    match (what.as_str(), entrant) {
+        (speed::SPEED, _) => speed::serve(name, live, false),
+        (speed::QUICK, _) => speed::serve(name, live, true),
+        (memory::FULL, Some(entrant)) => memory::serve_full(entrant, live),
+        (memory::EMPTY, Some(entrant)) => memory::serve_empty(entrant, live),
+        (latency::LATENCY, Some(entrant)) => latency::serve(entrant, live),
         _ => return false,
-    };
-    if flag == FLAG {
-        serve(entrant, live);
     }
-    flag == FLAG
+    true
 }

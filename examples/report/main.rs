@@ -23,10 +23,9 @@ mod machine;
 mod output;
 mod plots;
 
-use contenders::{ENTRANTS, THREADED};
 use latency::Latency;
 use memory::Memory;
-use speed::{Plan, Speed};
+use speed::{Lineup, Speed};
 use std::io::Result;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +64,8 @@ struct Results {
     small: usize,
     large: usize,
     speeds: Vec<Speed>,
+    /// The batch and the floor at `large` and ten times that, side by side; empty if not asked for.
+    ten_times: Vec<Speed>,
     memories: Vec<Memory>,
     /// What an `unsync` cache takes that has just been made.
     empty_bytes: usize,
@@ -101,29 +102,27 @@ fn run(options: &Options) -> Result<bool> {
     plots::draw(&options.out, &results).map_err(std::io::Error::other)?;
     println!("\n{}", output::figures_table(&figures));
     eprintln!("written to {}", options.out.display());
-    Ok(results.speeds.iter().all(Speed::is_exact_where_promised))
+    Ok(results.all_speeds().all(Speed::is_exact_where_promised))
 }
 
 fn measure(options: &Options) -> Result<Results> {
     // Half decades.
     let sizes = [10_000, 31_623, 100_000, 316_228, 1_000_000, 3_162_278, 10_000_000].map(|live| options.scaled(live));
     let [.., small, _, large] = sizes;
-    // Children first, while this process is small.
     let memories = memory::measure_all(&sizes)?;
     let empty_bytes = memory::measure_empty(large)?;
     let latencies = latency::measure_all(large)?;
 
-    let plan = Plan { rounds: if options.is_quick { 3 } else { 9 }, batches: options.scaled(1024) as u64 };
     let mut speeds = Vec::new();
     for live in sizes {
-        speeds.extend(speed::measure(&ENTRANTS, live, 1, &plan));
+        speeds.extend(speed::measure(Lineup::OneThread, live, options.is_quick)?);
     }
     for live in [small, large] {
-        speeds.extend(speed::measure(&THREADED, live, 2, &plan));
+        speeds.extend(speed::measure(Lineup::TwoThreads, live, options.is_quick)?);
     }
-    if options.with_100m {
-        let batch = ENTRANTS.iter().filter(|entrant| entrant.name == "oncewheel_unsync_batch");
-        speeds.extend(batch.flat_map(|entrant| speed::measure([entrant], 10 * large, 1, &plan)));
-    }
-    Ok(Results { small, large, speeds, memories, empty_bytes, latencies })
+    let ten_times = match options.with_100m {
+        true => speed::measure(Lineup::TenTimes, large, options.is_quick)?,
+        false => Vec::new(),
+    };
+    Ok(Results { small, large, speeds, ten_times, memories, empty_bytes, latencies })
 }

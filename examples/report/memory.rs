@@ -35,21 +35,17 @@ pub(crate) fn measure_all(sizes: &[usize]) -> Result<Vec<Memory>> {
 
 fn measure(name: &'static str, live: usize) -> Result<Memory> {
     let written = child::ask(FULL, name, live)?;
-    let [resident, counted, held] = numbers(&written)?[..] else { return Err(garbled()) };
+    let [resident, counted, held] = numbers(&written)?[..] else { return Err(child::garbled(FULL)) };
     Ok(Memory { name, live, resident, counted: Some(counted).filter(|counted| *counted > 0), held })
 }
 
 pub(crate) fn measure_empty(live: usize) -> Result<usize> {
-    numbers(&child::ask(EMPTY, "oncewheel_unsync", live)?)?.first().copied().ok_or_else(garbled)
+    numbers(&child::ask(EMPTY, "oncewheel_unsync", live)?)?.first().copied().ok_or_else(|| child::garbled(EMPTY))
 }
 
 fn numbers(written: &[u8]) -> Result<Vec<usize>> {
     let text = str::from_utf8(written).map_err(Error::other)?;
     text.split_whitespace().map(|number| number.parse().map_err(Error::other)).collect()
-}
-
-fn garbled() -> Error {
-    Error::other("a child process wrote something else than expected")
 }
 
 /// In the child. Two windows and more, so that every table has come to the size that it stays at.

@@ -18,8 +18,9 @@ const METHOD: &str = "\
 Every contender takes the same stream: 128-bit random keys, 5 % of them duplicates of uniform age within the window, time
 advancing as keys enter; each reports the duplicates that it finds and forgets what the window has left. Measured at
 steady state, one key expiring for each that enters, expiry included, hashing of longer keys not. The watermark moves
-once in 1,024 keys. Contenders take turns in rounds; a figure is the median of its rounds. *Held* counts the keys in the
-cache after the last round; those beyond the live keys are held longer than needed.
+once in 1,024 keys. All contenders of a table live in one process, which has done nothing before, and take turns in rounds; a
+figure is the median of its rounds. *Held* counts the keys in the cache after the last round; those beyond the live keys are
+held longer than needed.
 
 * `floor` remembers nothing: it reads and writes two random cache lines for each key, one for the key that enters and one
   for the key that leaves, prefetched in groups of 32, over as many lines as this crate's index has (live keys / 5.85).
@@ -31,8 +32,7 @@ cache after the last round; those beyond the live keys are held longer than need
 * Memory is the growth of the resident memory of a process that does nothing else, over two windows, divided by the live
   keys. Latencies are of single calls, the clock's own 20 to 30 ns included; of three runs of the same calls, each call
   counts with its least time, so that the system's scheduler is left out. The worst of each run is given too.
-* What a journal costs: [journal.md](journal.md). At 100 million live keys memory pages of 4 KiB cost most of the time; with
-  `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` the figure is another.
+* What a journal costs: [journal.md](journal.md).
 ";
 
 fn markdown(results: &Results, figures: &[Figure]) -> String {
@@ -50,6 +50,10 @@ fn markdown(results: &Results, figures: &[Figure]) -> String {
     ] {
         let _ = writeln!(text, "## {title}, {} live keys\n", grouped(live));
         text += &speed_table(results.speeds.iter().filter(|speed| (speed.live, speed.threads) == (live, threads)));
+    }
+    if !results.ten_times.is_empty() {
+        text += "## Ten times the live keys, side by side\n\n";
+        text += &size_table(&results.ten_times);
     }
     let _ = writeln!(text, "## Memory\n");
     text += &memory_table(results);
@@ -76,6 +80,14 @@ fn speed_table<'a>(speeds: impl Iterator<Item = &'a Speed>) -> String {
         let missed = speed.missed.map_or("–".to_owned(), |missed| format!("{:.2} %", 100.0 * missed));
         let held = if speed.missed.is_some() { grouped(speed.held) } else { "–".to_owned() };
         let _ = writeln!(table, "| `{}` | {} | {held} | {missed} |", speed.name, short(speed.ns_per_key()));
+    }
+    table + "\n"
+}
+
+fn size_table(speeds: &[Speed]) -> String {
+    let mut table = String::from("| contender | live keys | ns/key |\n|---|--:|--:|\n");
+    for speed in speeds {
+        let _ = writeln!(table, "| `{}` | {} | {} |", speed.name, grouped(speed.live), short(speed.ns_per_key()));
     }
     table + "\n"
 }
@@ -114,7 +126,7 @@ fn latency_table(results: &Results) -> String {
 
 fn speed_csv(results: &Results) -> String {
     let mut csv = String::from("contender,live_keys,threads,round,ns_per_key,held_keys,missed_share\n");
-    for speed in &results.speeds {
+    for speed in results.all_speeds() {
         let missed = speed.missed.map_or(String::new(), |missed| missed.to_string());
         for (round, ns) in speed.rounds.iter().enumerate() {
             let Speed { name, live, threads, held, .. } = speed;

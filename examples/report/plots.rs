@@ -36,7 +36,8 @@ pub(crate) fn draw(out: &Path, results: &Results) -> Result<(), Box<dyn Error + 
         x: Axis { title: "live keys", format: short },
         y: Axis { title: "ns per key", format: short },
         lines: lines(|name| {
-            let speeds = results.speeds.iter().filter(|speed| speed.name == name && speed.threads == 1);
+            let more = results.ten_times.iter().filter(|speed| speed.live > results.large);
+            let speeds = results.speeds.iter().chain(more).filter(|speed| speed.name == name && speed.threads == 1);
             speeds.map(|speed| (speed.live as f64, speed.ns_per_key())).collect()
         }),
     };

@@ -75,3 +75,27 @@ fn a_batch_answers_in_one_bucket_too() {
     assert_eq!(verdicts[..20], [Verdict::Fresh; 20]);
     assert_eq!(verdicts[20..], [Verdict::Duplicate; 10]);
 }
+
+/// Else a service that was down for long, and catches up in batches, would hold ever more that nobody needs.
+#[test]
+fn a_large_batch_removes_three_dead_keys_for_every_two_that_it_adds() {
+    let settings =
+        Settings { hasher: IndexHasher::new([3, 5]), keys_max: 100_000, span: 1000, lease: None, evicts: false };
+    let mut shard = Shard::new(&settings, 100_000);
+    let batch = |shard: &mut Shard, keys: std::ops::Range<u64>, time| {
+        let entries: Vec<_> = keys.map(|number| (key(number), Timestamp::from_millis(time))).collect();
+        assert_eq!(shard.insert_batch(&entries, None, |_, verdict| assert_eq!(verdict, Verdict::Fresh)), entries.len());
+    };
+    shard.advance(1);
+    batch(&mut shard, 0..30_000, 1);
+    shard.advance(5000);
+    let mut gone = 0;
+    for number in 0..30 {
+        batch(&mut shard, 30_000 + 1024 * number..30_000 + 1024 * (number + 1), 5000);
+        let now_gone = shard.counts().forgotten_on_time;
+        assert!(now_gone - gone >= 1536 || now_gone == 30_000, "{gone} gone, then {now_gone}");
+        gone = now_gone;
+    }
+    assert_eq!(gone, 30_000);
+    assert_eq!(shard.validate(), 100_000);
+}

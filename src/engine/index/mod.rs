@@ -14,8 +14,11 @@ use partition::{Partition, Vacancy};
 
 use super::pool::Pool;
 
-/// Keys that a partition holds when the cache is full, on average.
+/// Keys that a partition holds when the cache is full, on average, at most: the fewer, the shorter the call that grows it.
 const PARTITION_KEYS: usize = 8192;
+/// Likewise where that would make so many partitions that the processor's nearest cache does not hold their heads.
+const PARTITION_KEYS_OF_MANY: usize = 32_768;
+const MANY: usize = 2048;
 const PARTITIONS_MAX: usize = 1 << 16;
 /// Partitions that one call of `shrink` looks at.
 const PARTITIONS_PER_SHRINK: usize = 256;
@@ -113,7 +116,8 @@ pub(crate) struct Index {
 
 impl Index {
     pub(crate) fn new(keys_max: usize, hasher: IndexHasher) -> Self {
-        let partitions = keys_max.div_ceil(PARTITION_KEYS).next_power_of_two().min(PARTITIONS_MAX);
+        let many = keys_max.div_ceil(PARTITION_KEYS_OF_MANY).max(MANY);
+        let partitions = keys_max.div_ceil(PARTITION_KEYS).min(many).next_power_of_two().min(PARTITIONS_MAX);
         Self {
             partitions: (0..partitions).map(|_| Partition::default()).collect(),
             hasher,
