@@ -1,7 +1,7 @@
 //! Measurements that need a process of their own: memory that earlier work has left behind would hide in theirs.
 
 use crate::contenders::ENTRANTS;
-use crate::{latency, memory, speed};
+use crate::{latency, lineup, memory};
 use std::io::{Error, Result};
 use std::process::{Command, Stdio};
 
@@ -29,8 +29,8 @@ pub(crate) fn serve(args: &[String]) -> bool {
     let (true, Ok(live)) = (flag == FLAG, live.parse()) else { return false };
     let entrant = ENTRANTS.iter().find(|entrant| entrant.name == name);
     match (what.as_str(), entrant) {
-        (speed::SPEED, _) => speed::serve(name, live, false),
-        (speed::QUICK, _) => speed::serve(name, live, true),
+        (lineup::SPEED, _) => lineup::serve(name, live, false),
+        (lineup::QUICK, _) => lineup::serve(name, live, true),
         (memory::FULL, Some(entrant)) => memory::serve_full(entrant, live),
         (memory::EMPTY, Some(entrant)) => memory::serve_empty(entrant, live),
         (latency::LATENCY, Some(entrant)) => latency::serve(entrant, live),

@@ -16,6 +16,7 @@ mod speed;
 
 mod child;
 mod latency;
+mod lineup;
 mod memory;
 
 mod figures;
@@ -24,8 +25,9 @@ mod output;
 mod plots;
 
 use latency::Latency;
+use lineup::Lineup;
 use memory::Memory;
-use speed::{Lineup, Speed};
+use speed::Speed;
 use std::io::Result;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -102,7 +104,7 @@ fn run(options: &Options) -> Result<bool> {
     plots::draw(&options.out, &results).map_err(std::io::Error::other)?;
     println!("\n{}", output::figures_table(&figures));
     eprintln!("written to {}", options.out.display());
-    Ok(results.all_speeds().all(Speed::is_exact_where_promised))
+    Ok(results.all_speeds().all(|speed| speed.is_exact))
 }
 
 fn measure(options: &Options) -> Result<Results> {
@@ -115,13 +117,13 @@ fn measure(options: &Options) -> Result<Results> {
 
     let mut speeds = Vec::new();
     for live in sizes {
-        speeds.extend(speed::measure(Lineup::OneThread, live, options.is_quick)?);
+        speeds.extend(lineup::measure(Lineup::OneThread, live, options.is_quick)?);
     }
     for live in [small, large] {
-        speeds.extend(speed::measure(Lineup::TwoThreads, live, options.is_quick)?);
+        speeds.extend(lineup::measure(Lineup::TwoThreads, live, options.is_quick)?);
     }
     let ten_times = match options.with_100m {
-        true => speed::measure(Lineup::TenTimes, large, options.is_quick)?,
+        true => lineup::measure(Lineup::TenTimes, large, options.is_quick)?,
         false => Vec::new(),
     };
     Ok(Results { small, large, speeds, ten_times, memories, empty_bytes, latencies })

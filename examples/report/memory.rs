@@ -66,10 +66,11 @@ pub(crate) fn serve_empty(entrant: &Entrant, live: usize) {
     println!("{}", resident_bytes().saturating_sub(before).max(team.memory_counted().unwrap_or(0)));
 }
 
-/// Linux only. Exact, where `/proc/self/statm` lags behind by some pages for each processor.
+/// Linux only. Exact, where `/proc/self/statm` lags behind by some pages for each processor; without the pages of the program
+/// itself, which come 16 at a time when it first runs there.
 fn resident_bytes() -> usize {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").expect("Linux with /proc mounted");
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
     kib.expect("a line with the resident memory") * 1024
 }

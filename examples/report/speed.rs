@@ -1,51 +1,11 @@
 //! Time per key, in rounds in which each contender has its turn, so that what else the machine does hits all alike.
 
-use crate::child;
-use crate::contenders::{BATCH, Buffers, ENTRANTS, Entrant, THREADED, Team};
-use std::io::{Error, Result};
+use crate::contenders::{BATCH, Buffers, Entrant, Team};
 
-pub(crate) const SPEED: &str = "speed";
-pub(crate) const QUICK: &str = "speed-quick";
-
-struct Plan {
-    rounds: usize,
+pub(crate) struct Plan {
+    pub(crate) rounds: usize,
     /// Batches that the contender takes in a round, all threads together.
-    batches: u64,
-}
-
-impl Plan {
-    const LONG: Self = Self { rounds: 9, batches: 1024 };
-    const QUICK: Self = Self { rounds: 3, batches: 102 };
-}
-
-/// What is measured side by side, in a process of its own: in one that other caches have lived in, memory is scattered.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Lineup {
-    /// All contenders: at 10 million keys they take 9 GiB.
-    OneThread,
-    TwoThreads,
-    /// The batch and the floor, with the live keys and ten times as many.
-    TenTimes,
-}
-
-impl Lineup {
-    const ALL: [(&'static str, Self); 3] =
-        [("one-thread", Self::OneThread), ("two-threads", Self::TwoThreads), ("ten-times", Self::TenTimes)];
-
-    fn threads(self) -> usize {
-        if self == Self::TwoThreads { 2 } else { 1 }
-    }
-
-    fn entrants(self, live: usize) -> Vec<(&'static Entrant, usize)> {
-        match self {
-            Self::OneThread => ENTRANTS.iter().map(|entrant| (entrant, live)).collect(),
-            Self::TwoThreads => THREADED.iter().map(|entrant| (entrant, live)).collect(),
-            Self::TenTimes => {
-                let two = ENTRANTS.iter().filter(|entrant| ["floor", "oncewheel_unsync_batch"].contains(&entrant.name));
-                two.flat_map(|entrant| [(entrant, live), (entrant, 10 * live)]).collect()
-            }
-        }
-    }
+    pub(crate) batches: u64,
 }
 
 pub(crate) struct Speed {
@@ -57,7 +17,8 @@ pub(crate) struct Speed {
     pub(crate) held: usize,
     /// The share of the duplicates that it took for fresh; `None` where it reports none.
     pub(crate) missed: Option<f64>,
-    is_exact: bool,
+    /// Or not promised to be.
+    pub(crate) is_exact: bool,
 }
 
 impl Speed {
@@ -79,55 +40,14 @@ impl Speed {
         sorted.sort_by(f64::total_cmp);
         sorted[sorted.len() / 2]
     }
-
-    pub(crate) fn is_exact_where_promised(&self) -> bool {
-        self.is_exact
-    }
-
-    /// What the child writes of it, and the parent reads.
-    fn to_line(&self) -> String {
-        let missed = self.missed.map_or("-".to_owned(), |missed| missed.to_string());
-        let rounds: Vec<_> = self.rounds.iter().map(f64::to_string).collect();
-        let Self { name, live, held, is_exact, .. } = self;
-        format!("{name} {live} {held} {is_exact} {missed} {}", rounds.join(" "))
-    }
-
-    fn from_line(line: &str, lineup: Lineup) -> Option<Self> {
-        let mut words = line.split(' ');
-        let (name, live, held, is_exact, missed) =
-            (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
-        let live = live.parse().ok()?;
-        let (entrant, _) = lineup.entrants(live).into_iter().find(|(entrant, _)| entrant.name == name)?;
-        Some(Self {
-            name: entrant.name,
-            live,
-            threads: lineup.threads(),
-            rounds: words.map(|round| round.parse().ok()).collect::<Option<_>>()?,
-            held: held.parse().ok()?,
-            missed: missed.parse().ok(),
-            is_exact: is_exact.parse().ok()?,
-        })
-    }
 }
 
-pub(crate) fn measure(lineup: Lineup, live: usize, is_quick: bool) -> Result<Vec<Speed>> {
-    let name = Lineup::ALL.iter().find(|(_, other)| *other == lineup).map_or("", |(name, _)| name);
-    let written = child::ask(if is_quick { QUICK } else { SPEED }, name, live)?;
-    let text = str::from_utf8(&written).map_err(Error::other)?;
-    let speeds = text.lines().map(|line| Speed::from_line(line, lineup));
-    speeds.collect::<Option<_>>().ok_or_else(|| child::garbled(SPEED))
-}
-
-/// In the child.
-pub(crate) fn serve(name: &str, live: usize, is_quick: bool) {
-    let Some((_, lineup)) = Lineup::ALL.iter().find(|(other, _)| *other == name) else { return };
-    let plan = if is_quick { Plan::QUICK } else { Plan::LONG };
-    for speed in side_by_side(lineup.entrants(live), lineup.threads(), &plan) {
-        println!("{}", speed.to_line());
-    }
-}
-
-fn side_by_side(entrants: Vec<(&Entrant, usize)>, threads: usize, plan: &Plan) -> Vec<Speed> {
+/// All entrants at steady state, side by side, each with so many live keys.
+pub(crate) fn measure<'a>(
+    entrants: impl IntoIterator<Item = (&'a Entrant, usize)>,
+    threads: usize,
+    plan: &Plan,
+) -> Vec<Speed> {
     let team = |(entrant, live)| (entrant, live, Team::new(entrant, live, Buffers::new(threads)), Vec::new());
     let (on_wall_clock, mut waiting): (Vec<_>, Vec<_>) =
         entrants.into_iter().map(team).partition(|(_, _, team, _)| team.runs_on_wall_clock());
