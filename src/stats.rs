@@ -48,7 +48,7 @@ pub struct Stats {
     pub forgotten_early: u64,
     /// With `forgotten_early` above 0: every key whose message has this time or a later one is still held, unless its
     /// time is over, it was forgotten on purpose, or its time was clamped. A copy of an older message may come out `Fresh`
-    /// again.
+    /// again. Counted since the cache was made or opened: a journal does not keep what was forgotten early before.
     pub vouches_since: Option<Timestamp>,
     /// The current time, if known.
     pub now: Option<Timestamp>,

@@ -213,6 +213,11 @@ impl Shard {
         true
     }
 
+    /// Whether a key may be forgotten for another.
+    pub(crate) fn evicts(&self) -> bool {
+        self.evicts
+    }
+
     /// Forgets the key that would expire first; `false` if there is none.
     pub(crate) fn evict(&mut self) -> bool {
         let Some(evicted) = self.wheel.evict(&mut self.pool) else { return false };

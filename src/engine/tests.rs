@@ -99,3 +99,21 @@ fn a_large_batch_removes_three_dead_keys_for_every_two_that_it_adds() {
     assert_eq!(gone, 30_000);
     assert_eq!(shard.validate(), 100_000);
 }
+
+#[test]
+fn shrinking_gives_back_every_partition_of_many() {
+    let settings =
+        Settings { hasher: IndexHasher::new([3, 5]), keys_max: 1 << 22, span: 1000, lease: None, evicts: false };
+    let mut shard = Shard::new(&settings, 1 << 22);
+    shard.advance(1);
+    let empty = shard.index.memory_bytes();
+    let keys: Vec<_> = (0..40_000).map(key).collect();
+    for key in &keys {
+        assert_eq!(shard.insert(shard.hash(*key), *key, 1, None), Ok(Verdict::Fresh));
+    }
+    keys.iter().for_each(|key| assert!(shard.forget(shard.hash(*key), *key)));
+    assert!(shard.index.memory_bytes() > 10 * empty);
+    while shard.shrink() {}
+    assert_eq!(shard.index.memory_bytes(), empty);
+    shard.validate();
+}

@@ -29,6 +29,8 @@ pub(crate) trait Restore {
     fn restore(&mut self, entries: &[(Fingerprint, Timestamp)]) -> Result<(), Full>;
     fn remove(&mut self, key: Fingerprint);
     fn len(&self) -> usize;
+    /// Whether a key may be forgotten for another.
+    fn evicts(&self) -> bool;
 }
 
 /// A journal whose secret is known and whose segments are not read yet.
@@ -171,10 +173,17 @@ impl Opening {
             segments: Vec::new(),
             damage: Vec::new(),
         };
-        self.files.iter().try_for_each(|(number, _)| reading.read_segment(*number))?;
+        if reading.cache.evicts() {
+            // In the order in which they came, or the newest keys make room for older ones. What is to be known before any
+            // key is read is in later segments.
+            self.files.iter().try_for_each(|(number, _)| reading.read_marks_of(*number))?;
+            self.files.iter().rev().try_for_each(|(number, _)| reading.read_segment(*number))?;
+        } else {
+            self.files.iter().try_for_each(|(number, _)| reading.read_segment(*number))?;
+            reading.segments.reverse();
+        }
         reading.forget_again()?;
         reading.report();
-        reading.segments.reverse();
         Ok(Read {
             recovery: Recovery {
                 segments: self.files.len(),
@@ -251,7 +260,6 @@ struct Reading<'a> {
     sequence: u64,
     /// By the sequence of the last frame that says so; and whether a later one has the key again.
     forgotten: HashMap<Fingerprint, (u64, bool)>,
-    /// The newest first.
     segments: Vec<Segment>,
     damage: Vec<Found>,
 }
@@ -302,6 +310,14 @@ impl Reading<'_> {
         self.hand_over()?;
         self.progress.bytes_read += bytes.len() as u64 - read_before;
         self.segments.push(segment);
+        Ok(())
+    }
+
+    fn read_marks_of(&mut self, number: u64) -> Result<(), JournalError> {
+        let bytes = self.opening.read(&segment::name(number))?;
+        if let Ok(header) = Header::decode(&bytes) {
+            self.read_marks(&bytes, header.salt);
+        }
         Ok(())
     }
 

@@ -35,8 +35,8 @@ impl Ops {
         self.forgotten.push(key);
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.keys.len() / ENTRY_BYTES + self.forgotten.len()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.forgotten.is_empty()
     }
 
     pub(crate) fn append(&mut self, other: &mut Self) {

@@ -260,7 +260,7 @@ impl Inner {
             // A clamped time may be clamped to a later one here than in memory: late is safe.
             let ceiling = self.published.ceiling();
             fresh().for_each(|((key, time), _)| ops.record(*key, time.as_millis().min(ceiling)));
-            let recorded = if ops.len() > 0 { self.record(journal, &mut ops) } else { Ok(()) };
+            let recorded = if ops.is_empty() { Ok(()) } else { self.record(journal, &mut ops) };
             if recorded.is_err() {
                 for ((key, _), _) in fresh() {
                     let hash = self.hasher.hash(*key);
@@ -367,5 +367,9 @@ impl Restore for Inner {
 
     fn len(&self) -> usize {
         Keys::len(self)
+    }
+
+    fn evicts(&self) -> bool {
+        self.forgets_oldest
     }
 }

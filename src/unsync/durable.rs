@@ -140,7 +140,7 @@ impl DedupCache {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         journal.ops.clear();
         keys.for_each(|(key, time)| journal.ops.record(key, time));
-        if journal.ops.len() == 0 {
+        if journal.ops.is_empty() {
             return Ok(());
         }
         journal.writer.record(&journal.ops, self.progress.watermark())?;
@@ -240,5 +240,9 @@ impl Restore for DedupCache {
 
     fn len(&self) -> usize {
         self.shard.len()
+    }
+
+    fn evicts(&self) -> bool {
+        self.shard.evicts()
     }
 }

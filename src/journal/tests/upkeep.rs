@@ -209,6 +209,47 @@ on_both_fronts! {
         }
     }
 
+    /// Nobody tells of the queue's progress meanwhile.
+    fn batches_that_make_room_for_others_do_not_fill_the_disk_and_come_back_as_they_were<S: Subject>() {
+        let storage = Simulated::default();
+        let config = config().max_keys(2_000).when_full(crate::WhenFull::ForgetOldest);
+        let mut cache = S::open_on(&storage, config.clone(), Durability::Process, OpenOptions::new()).unwrap();
+        cache.follow(9_000).unwrap();
+        let mut names = Vec::new();
+        for number in 0..200u32 {
+            names = (0..1_000).map(|key| (number * 1_000 + key).to_string()).chain(names).take(10_000).collect();
+            let time = Timestamp::from_millis(10_000 + 100 * u64::from(number)); // a slot of the wheel each
+            let entries: Vec<_> = names[..1_000].iter().map(|name| (cache.fingerprint_of(name), time)).collect();
+            cache.put_all(&entries, &mut Vec::new()).unwrap();
+            assert!(disk_bytes(&storage) <= 3 * 2_000 * ENTRY_BYTES + SLACK, "{} bytes", disk_bytes(&storage));
+        }
+        let held = |cache: &S| names.iter().map(|name| cache.is_held(name)).collect::<Vec<_>>();
+        let before = held(&cache);
+        drop(cache);
+        let cache = S::open_on(&storage, config, Durability::Process, OpenOptions::new()).unwrap();
+        assert_eq!(cache.count(), 2_000);
+        assert!(held(&cache) == before && before.iter().filter(|is_held| **is_held).count() == 2_000);
+    }
+
+    fn a_segment_is_a_quarter_of_what_lives_and_a_small_one_is_not_replaced<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        for number in 0..200u32 {
+            cache.put_all(&batch((0..500).map(|key| u128::from(number) * 500 + key), 10_000), &mut Vec::new()).unwrap();
+        }
+        let files = segments(&storage.disk()).len();
+        assert!(files <= 24, "{files} segments of 2.4 MB");
+        cache.follow(20_000).unwrap();
+        (0..100).for_each(|step| cache.follow(20_001 + step).unwrap());
+        let before = segments(&storage.disk());
+        for time in [30_000, 40_000, 50_000] {
+            let _ = cache.put(&time.to_string(), time).unwrap();
+            cache.follow(time + SPAN + 1).unwrap();
+        }
+        let after = segments(&storage.disk());
+        assert!(after.len() == 1 && after[0] == before[before.len() - 1], "{before:?} became {after:?}");
+    }
+
     fn a_cache_that_is_opened_for_a_few_keys_at_a_time_leaves_no_litter<S: Subject>() {
         let storage = Simulated::default();
         for number in 0..1_000u64 {
