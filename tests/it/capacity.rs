@@ -77,21 +77,24 @@ on_both_fronts! {
     }
 
     fn forget_oldest_forgets_what_would_expire_first_and_counts_it<C: Front>() {
-        let mut cache = C::new(config(100).when_full(WhenFull::ForgetOldest)).unwrap();
-        cache.observe_known(1000).unwrap();
-        for number in 0..300u64 {
-            assert_eq!(cache.insert(&key(number as usize), Some(1000 + number)), Ok(Verdict::Fresh));
+        // In many small shards, the oldest of all.
+        for shards in [1, 16] {
+            let mut cache = C::new(config(100).shards(shards).when_full(WhenFull::ForgetOldest)).unwrap();
+            cache.observe_known(1000).unwrap();
+            for number in 0..300u64 {
+                assert_eq!(cache.insert(&key(number as usize), Some(1000 + number)), Ok(Verdict::Fresh));
+            }
+            let stats = cache.stats();
+            assert_eq!((stats.keys_live, stats.forgotten_early), (100, 200));
+            let since = stats.vouches_since.unwrap().as_millis();
+            // The deadlines of slots two wheel levels up are 8 ms wide.
+            assert!((1200..=1208).contains(&since), "{since}");
+            for number in (since - 1000)..300 {
+                assert_eq!(cache.insert(&key(number as usize), Some(1000 + number)), Ok(Verdict::Duplicate), "{number}");
+            }
+            assert_eq!(cache.insert(&key(0), Some(1300)), Ok(Verdict::Fresh), "forgotten early");
+            cache.validate();
         }
-        let stats = cache.stats();
-        assert_eq!((stats.keys_live, stats.forgotten_early), (100, 200));
-        let since = stats.vouches_since.unwrap().as_millis();
-        // The deadlines of slots two wheel levels up are 8 ms wide.
-        assert!((1200..=1208).contains(&since), "{since}");
-        for number in (since - 1000)..300 {
-            assert_eq!(cache.insert(&key(number as usize), Some(1000 + number)), Ok(Verdict::Duplicate), "{number}");
-        }
-        assert_eq!(cache.insert(&key(0), Some(1300)), Ok(Verdict::Fresh), "forgotten early");
-        cache.validate();
     }
 
     fn forget_oldest_holds_max_keys_at_scale_and_in_batches<C: Front>() {
