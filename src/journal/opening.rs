@@ -1,7 +1,7 @@
-//! Reading a journal: the secret, then every segment, the newest first.
+//! Reading a journal: the secret, then every segment.
 //!
-//! Entries commute, so their order does not matter; but the newest segment knows the latest watermark, which spares the
-//! cache what older ones hold of keys whose time is over.
+//! Entries commute, so their order does not matter, unless keys make room for others. The newest segment comes first, since it
+//! knows the latest watermark, which spares the cache what older ones hold of keys whose time is over.
 
 use super::record::{Frame, Frames, HEADER_BYTES, Header, HeaderError, Item, Kind};
 use super::segment::{self, Segment};
@@ -153,7 +153,7 @@ impl Opening {
         recovery.damage = damage.into_iter().map(|damage| damage.public).collect();
         let writer = Writer::new(self.storage, durability, Secret::new(Some(self.secret)), span, segments).go_on(
             next_number,
-            sequence + 1,
+            sequence.saturating_add(1),
             watermark,
         );
         Ok((writer, recovery))
@@ -295,9 +295,7 @@ impl Reading<'_> {
                 Item::Frame(frame) => {
                     segment.bytes += frame.bytes() as u64;
                     segment.latest = frame.entries().map(|(_, time)| time).fold(segment.latest, u64::max);
-                    if frame.mark.kind == Kind::Keys && frame.entries().len() > 0 {
-                        segment.first = segment.first.min(frame.mark.sequence);
-                    }
+                    segment.note(frame.mark.sequence, frame.has_keys());
                     self.read_keys(&frame);
                     if self.entries.len() >= KEYS_AT_ONCE {
                         self.hand_over()?;

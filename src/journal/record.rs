@@ -130,6 +130,11 @@ impl Frame<'_> {
         })
     }
 
+    /// Whether it says of any key that it is held.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.mark.kind == Kind::Keys && !self.contents.is_empty()
+    }
+
     pub(crate) fn contents(&self) -> &[u8] {
         self.contents
     }

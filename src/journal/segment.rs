@@ -18,11 +18,25 @@ pub(crate) struct Segment {
     pub(crate) is_damaged: bool,
     /// The least sequence of a frame of keys in it: a tombstone that is older than all of these covers nothing.
     pub(crate) first: u64,
+    /// The greatest sequence of any frame.
+    last: u64,
+    /// Whether no frame of keys follows one of a greater sequence, which may be a tombstone that covers it.
+    pub(crate) is_in_order: bool,
 }
 
 impl Segment {
     pub(crate) fn new(number: u64, salt: u64) -> Self {
-        Self { number, salt, bytes: HEADER_BYTES as u64, latest: 0, is_damaged: false, first: u64::MAX }
+        let bytes = HEADER_BYTES as u64;
+        Self { number, salt, bytes, latest: 0, is_damaged: false, first: u64::MAX, last: 0, is_in_order: true }
+    }
+
+    /// Takes note of the next frame.
+    pub(crate) fn note(&mut self, sequence: u64, has_keys: bool) {
+        if has_keys {
+            self.first = self.first.min(sequence);
+            self.is_in_order &= sequence >= self.last;
+        }
+        self.last = self.last.max(sequence);
     }
 
     pub(crate) fn name(&self) -> String {

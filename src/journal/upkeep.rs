@@ -95,19 +95,21 @@ impl Writer {
             return Ok(());
         };
         let offset = if segment.number == number { offset } else { HEADER_BYTES as u64 };
-        let (number, salt, end) = (segment.number, segment.salt, segment.bytes);
+        let (number, salt, end, is_in_order) = (segment.number, segment.salt, segment.bytes, segment.is_in_order);
         let length = STEP_BYTES.min(usize::try_from(end.saturating_sub(offset)).unwrap_or(STEP_BYTES));
         let name = segment::name(number);
         let bytes = match self.storage.read(&name, offset, length) {
             Ok(bytes) => bytes,
             Err(error) => {
-                segment.is_damaged = true;
+                // It may be read another time; the others must not wait for that.
+                segment.is_damaged = error.kind() == ErrorKind::NotFound;
+                self.rewriting = Some((number.saturating_add(1), HEADER_BYTES as u64));
                 return Err(failed(&*self.storage, "read", &name, &error));
             }
         };
         // Taken before any key is looked up: one that is forgotten after that is so under a greater one.
         let mut step = Step { sequence: self.next_sequence, ..Step::default() };
-        self.next_sequence += 1;
+        self.next_sequence = self.next_sequence.saturating_add(1);
         let is_past = |time: u64| time.saturating_add(self.span) < watermark;
         for item in Frames::new(&bytes, 0, salt) {
             match item {
@@ -115,11 +117,12 @@ impl Writer {
                 Item::Damage { .. } => break, // the end of what was read, unless nothing came before it
             }
         }
-        if step.read_bytes == 0 && offset < end {
+        if step.read_bytes == 0 && length > 0 {
             segment.is_damaged = true;
             return Ok(());
         }
-        let others = self.segments().filter(|segment| segment.number != number);
+        // What follows in this segment is not covered by what comes before, as a rule.
+        let others = self.segments().filter(|segment| segment.number != number || !is_in_order);
         step.tidy(others.map(|segment| segment.first).fold(u64::MAX, u64::min));
         if !step.is_empty() {
             self.append(&step.drafts(), watermark)?;

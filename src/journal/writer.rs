@@ -63,6 +63,8 @@ pub(crate) struct Writer {
     pub(super) active: Option<Active>,
     /// Files that are sealed and not synced.
     unsynced: Vec<Box<dyn Appender>>,
+    /// Whether a file's name may be lost with the power.
+    has_unsynced_names: bool,
     next_number: u64,
     pub(super) next_sequence: u64,
     /// As recorded.
@@ -111,6 +113,7 @@ impl Writer {
             sealed,
             active: None,
             unsynced: Vec::new(),
+            has_unsynced_names: false,
             next_number: 0,
             next_sequence: 1,
             watermark: 0,
@@ -211,10 +214,8 @@ impl Writer {
         }
         for Draft { kind, sequence, entries, .. } in drafts {
             let sequence = sequence.unwrap_or(self.next_sequence);
-            if *kind == Kind::Keys && !entries.is_empty() {
-                active.segment.first = active.segment.first.min(sequence);
-            }
-            self.next_sequence = self.next_sequence.max(sequence + 1);
+            active.segment.note(sequence, *kind == Kind::Keys && !entries.is_empty());
+            self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
             let mark = Mark { kind: *kind, sequence, watermark };
             record::encode_frame(active.segment.salt, &mark, entries, &mut self.frames);
         }
@@ -227,7 +228,8 @@ impl Writer {
             Durability::Power => self.sync(&mut active),
             // Not what was asked for, but a kindness: so that the file is not lost as a whole.
             Durability::Process if active.is_new => {
-                self.failures += u64::from(self.storage.sync_dir().is_err());
+                self.has_unsynced_names |= self.storage.sync_dir().is_err();
+                self.failures += u64::from(self.has_unsynced_names);
                 Ok(())
             }
             _ => Ok(()),
@@ -262,15 +264,15 @@ impl Writer {
     fn move_to_another(&mut self, active: Active, latest: u64, error: &io::Error) -> Result<(), JournalError> {
         let name = active.segment.name();
         let failure = failed(&*self.storage, "sync", &name, error);
-        let (salt, first) = (active.segment.salt, active.segment.first);
+        let salt = active.segment.salt;
         let start = if active.is_new { record::HEADER_BYTES } else { 0 };
         let _ = self.cut_back(active); // if that fails, they lie there twice, which is as good
         let frames = std::mem::take(&mut self.frames);
         let moved = self.create().and_then(|mut other| {
             self.encode(&[], 0, &mut other);
-            other.segment.first = first;
             for item in Frames::new(&frames, start, salt) {
                 if let Item::Frame(frame) = item {
+                    other.segment.note(frame.mark.sequence, frame.has_keys());
                     record::encode_frame(other.segment.salt, &frame.mark, frame.contents(), &mut self.frames);
                 }
             }
@@ -342,6 +344,10 @@ impl Writer {
             let mark = Draft { kind: Kind::Keys, sequence: None, entries: &[], latest: 0 };
             self.append(&[mark], watermark)?;
         }
+        if self.has_unsynced_names {
+            self.storage.sync_dir().map_err(|error| failed(&*self.storage, "sync", "", &error))?;
+            self.has_unsynced_names = false;
+        }
         // One that fails is not tried again: that would only seem to help.
         let synced = std::mem::take(&mut self.unsynced).into_iter().map(|mut file| file.sync());
         let sealed = synced.fold(Ok(()), io::Result::and);
@@ -355,6 +361,9 @@ impl Writer {
         } else if let Some(active) = &mut self.active {
             active.is_synced = true;
         }
-        sealed.and(active).map_err(|error| failed(&*self.storage, "sync", "", &error))
+        sealed.and(active).map_err(|error| {
+            self.rewriting = None; // what was written again may be in such a file
+            failed(&*self.storage, "sync", "", &error)
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! What an opening makes of files that were made by hand, because no run makes them without luck.
 
 use super::*;
+use crate::engine::Held;
 use crate::fingerprint::Secret;
 use crate::journal::record::{Header, Kind, Mark, encode_entry, encode_frame};
 use crate::journal::simulated::Fault;
@@ -26,6 +27,19 @@ fn open<S: Subject>(storage: &Simulated, mode: OpenMode) -> Result<S, Error> {
     S::open_on(storage, config().secret(SECRET), Durability::Process, OpenOptions::new().mode(mode))
 }
 
+/// A cache whose keys are all being recorded.
+struct OnTheirWay;
+
+impl Keys for OnTheirWay {
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn held(&self, _: Fingerprint) -> Held {
+        Held::Unsettled
+    }
+}
+
 on_both_fronts! {
     fn what_was_forgotten_stays_so_wherever_its_record_lies<S: Subject>() {
         use Kind::{Forgotten, Keys};
@@ -46,6 +60,35 @@ on_both_fronts! {
                 cache.check();
             }
         }
+    }
+
+    /// More than a step of rewriting before its key, which is on its way into the cache just then.
+    fn a_tombstone_is_kept_for_what_follows_it_in_its_segment<S: Subject>() {
+        let names: Vec<_> = (0..2_000).map(|number| format!("key {number}")).collect();
+        let filling = names.iter().map(|name| (Kind::Keys, 20, name.as_str()));
+        let frames: Vec<_> = [(Kind::Forgotten, 10, "a")].into_iter().chain(filling).chain([(Kind::Keys, 5, "a")]).collect();
+        let storage = Simulated::on(Disk::of([file(1, &frames)]));
+        let large = config().max_keys(10_000).secret(SECRET);
+        let mut cache = S::open_on(&storage, large.clone(), Durability::Process, OpenOptions::new()).unwrap();
+        cache.with_writer(|writer, _, watermark| {
+            while segments(&storage.disk()).contains(&segment::name(1)) {
+                writer.rewrite_some(&OnTheirWay, watermark).unwrap();
+            }
+        });
+        drop(cache);
+        let cache = S::open_on(&storage, large, Durability::Process, OpenOptions::new()).unwrap();
+        assert!(!cache.is_held("a") && cache.count() == 2_000);
+    }
+
+    fn the_last_sequence_there_is_does_not_begin_anew_at_the_first<S: Subject>() {
+        let frames = [(Kind::Keys, u64::MAX, "a"), (Kind::Forgotten, u64::MAX, "b")];
+        let storage = Simulated::on(Disk::of([file(1, &frames)]));
+        let mut cache = open::<S>(&storage, OpenMode::Strict).unwrap();
+        assert_eq!(cache.put("b", TIME), Ok(Verdict::Fresh));
+        cache.with_writer(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
+        drop(cache);
+        let cache = open::<S>(&storage, OpenMode::Strict).unwrap();
+        assert!(cache.is_held("a") && cache.is_held("b"));
     }
 
     fn a_file_that_was_made_and_not_written_is_no_damage<S: Subject>() {

@@ -315,6 +315,47 @@ on_both_fronts! {
         }
     }
 
+    /// Likewise where a sync fails between two steps of a rewriting.
+    fn a_rewriting_begins_anew_when_a_file_that_it_wrote_to_cannot_be_trusted<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        let keys = batch(0..5_000, 20_000);
+        cache.put_all(&keys, &mut Vec::new()).unwrap();
+        drop(cache);
+        let storage = Simulated::on(storage.disk().at_rest());
+        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        let [old] = &*segments(&storage.disk()) else { panic!("one segment") };
+        cache.with_writer(|writer, keys, watermark| {
+            writer.rewrite_some(keys, watermark).unwrap();
+            storage.fail(storage.calls()..storage.calls() + 1, Fault::Error(ErrorKind::Other));
+            assert!(writer.sync_all(watermark).is_err());
+            while segments(&storage.disk()).contains(old) {
+                writer.rewrite_some(keys, watermark).unwrap();
+            }
+        });
+        drop(cache);
+        for image in storage.disk().after_loss_of_power(1_000).0 {
+            let mut cache = S::open_on(&Simulated::on(image), large(), Durability::Process, OpenOptions::new()).unwrap();
+            let mut verdicts = Vec::new();
+            cache.put_all(&keys, &mut verdicts).unwrap();
+            assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Duplicate));
+        }
+    }
+
+    fn a_segment_that_could_not_be_read_is_rewritten_another_time<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let _ = cache.put("a", 10_000).unwrap();
+        let [old] = &*segments(&storage.disk()) else { panic!("one segment") };
+        cache.with_writer(|writer, keys, watermark| {
+            writer.seal();
+            storage.fail(storage.calls()..storage.calls() + 1, Fault::Error(ErrorKind::Other));
+            assert!(writer.rewrite_some(keys, watermark).is_err());
+            (0..3).for_each(|_| writer.rewrite_some(keys, watermark).unwrap());
+        });
+        assert!(!segments(&storage.disk()).contains(old) && cache.is_held("a"));
+    }
+
     fn every_opening_begins_a_file_of_its_own_and_no_name_comes_again<S: Subject>() {
         let storage = Simulated::default();
         let mut names = Vec::new();
