@@ -21,6 +21,10 @@ cargo test --all-features
 step "tests compiled as released: optimised, without overflow checks"
 cargo test --release --all-features --test it
 
+step "the engine and the model without vector instructions"
+RUSTFLAGS="--cfg oncewheel_portable" cargo test --target-dir "${CARGO_TARGET_DIR:-target}/portable" \
+    --lib --test it -- engine:: fuzzing:: model:: fronts::
+
 step "planted bugs still apply"
 ci/planted.sh --applies
 

@@ -26,9 +26,11 @@ for target in "${targets[@]}"; do
         echo "$target: $(find "$kept" -type f | wc -l) files"
     else
         echo "$target: $seconds s"
-        cargo +nightly fuzz build "$target" 2>/dev/null
+        log=$(mktemp)
         cargo +nightly fuzz run "$target" "$found" "$kept" -- -max_total_time="$seconds" -max_len=512 -verbosity=0 \
-            -print_final_stats=1 2>&1 | grep -E 'number_of_executed_units|panicked|^Test unit|SUMMARY|error' || true
+            -print_final_stats=1 >"$log" 2>&1 || { tail -n 30 "$log" >&2; exit 1; }
+        grep number_of_executed_units "$log"
+        rm "$log"
         if [ -n "$(find "fuzz/artifacts/$target" -type f 2>/dev/null)" ]; then
             echo "$target: see fuzz/artifacts/$target" >&2
             exit 1

@@ -53,9 +53,9 @@ pub enum WhenFull {
     Refuse,
     /// Forget the key that would have expired first (of the key's shard, in a large `sync` cache). `Fresh` then means
     /// "not among the keys still held": a copy of a forgotten key is processed again. Counted in
-    /// `Stats::forgotten_early`; `Stats::vouches_since` says how far back the cache still knows everything. With a journal, a
-    /// cache that is opened again holds what it held, but for keys that expire within a 64th of their life of each other:
-    /// of those, others may be held.
+    /// `Stats::forgotten_early`; `Stats::vouches_since` says how far back the cache still knows everything. A large `sync`
+    /// cache may begin some thousands of keys before `max_keys`, which its shards hold room for. A journal does not record
+    /// what made room: a cache that is opened again forgets it again, and may come to hold one key instead of another.
     ForgetOldest,
 }
 

@@ -4,7 +4,9 @@ use crate::engine::Full;
 use crate::{JournalError, Timestamp};
 use std::fmt;
 
-/// Why a call was refused. The cache is unchanged by a refused call, except that refused times are counted.
+/// Why a call was refused. No key is recorded by a refused call, except those of a batch before the one that was `Full`. What
+/// else it did stays done: refused times are counted, a commit has given its claim up, an `observe` that the disk refused
+/// has moved the watermark.
 ///
 /// ```
 /// use oncewheel::{Clock, Config, Error, Horizon, Timestamp, unsync::DedupCache};

@@ -140,8 +140,8 @@
 //! * The watermark does not go back, and time spent down counts as time up: hours of downtime with a backlog forget nothing
 //!   that can still come. (What the clock alone has moved between two writes is worked out again from the clock.)
 //! * An error from a call that records a key, [`Error::Journal`], means that it is not recorded: do not acknowledge. A full
-//!   disk refuses keys until there is room. After a failed sync a file is never trusted again: what was in doubt goes to
-//!   another; if that fails, too, the cache records nothing more, and answers from what it holds.
+//!   disk refuses keys until there is room. After a failed sync a file is never written to again: with `Power`,
+//!   what was in doubt goes to another; if that fails, too, the cache records nothing more, and answers from what it holds.
 //! * Damage is skipped, reported by [`recovery`](sync::DedupCache::recovery), and costs the keys of the frames that it is in
 //!   and no others: those are `Fresh` again, or `Duplicate` where a `forget` was lost. It never makes a `Duplicate` of a key
 //!   that was not committed. [`OpenMode::Strict`] refuses instead.
@@ -149,7 +149,7 @@
 //!   with another one, opening is an error.
 //! * The disk holds at most three times the live keys' 24 bytes each, and 256 KiB; segments go as they expire. A key that is
 //!   recorded alone takes 56 bytes until it is rewritten, in a batch 24.
-//! * Calls that record block while the disk works, and once in some thousands of keys clear away old segments: from async code,
+//! * Calls that record block while the disk works, and once in some hundreds of keys clear away old segments: from async code,
 //!   use a thread for blocking calls where that matters. An `observe` that moves the watermark writes it, and syncs it with
 //!   `Power`: once a second is enough.
 //!
@@ -167,7 +167,7 @@
 //! # Cost
 //!
 //! Some 31 bytes of resident memory a key at scale, in a `sync` cache as in a `unsync` one. Memory is taken by the page and
-//! the partition as keys come; no call moves more than one partition, some thousands of keys (up to 32,768 in a cache for
+//! the partition as keys come; no key moves more than one partition, some thousands of keys (up to 32,768 in a cache for
 //! more than 16 million: a millisecond). Claims lie in a plain hash map, meant for as many as there are workers: with
 //! hundreds of thousands open at once, the call in which it grows takes milliseconds. `README.md` has the measurements,
 //! `ARCHITECTURE.md` the way it is built.

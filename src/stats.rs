@@ -44,7 +44,8 @@ pub struct Stats {
     pub memory_bytes: usize,
     /// Keys forgotten because the watermark passed their deadline.
     pub forgotten_on_time: u64,
-    /// Keys forgotten because the cache was full ([`WhenFull::ForgetOldest`](crate::WhenFull::ForgetOldest)).
+    /// Keys forgotten because the cache was full ([`WhenFull::ForgetOldest`](crate::WhenFull::ForgetOldest)), while a journal
+    /// was read included.
     pub forgotten_early: u64,
     /// With `forgotten_early` above 0: every key whose message has this time or a later one is still held, unless its
     /// time is over, it was forgotten on purpose, or its time was clamped. A copy of an older message may come out `Fresh`

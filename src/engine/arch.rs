@@ -1,6 +1,6 @@
 //! What the processor can do better than plain Rust says: the only unsafe code of the crate. Every function has a
-//! portable arm, held equal by the tests.
-#![cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
+//! portable arm, held equal by the tests, which `--cfg oncewheel_portable` takes everywhere.
+#![cfg_attr(all(target_arch = "x86_64", not(oncewheel_portable)), allow(unsafe_code))]
 
 /// Bytes that `lanes_equal` compares.
 pub(crate) const LANES: usize = 12;
@@ -29,14 +29,14 @@ pub(crate) fn lanes_equal(bytes: &[u8; 16], wanted: u8) -> Lanes {
 /// Which bytes equal `wanted`, one bit each, lowest first.
 #[inline(always)]
 pub(crate) fn bytes_equal(bytes: &[u8; 16], wanted: u8) -> u32 {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(oncewheel_portable)))]
     let equal = bytes_equal_sse2(bytes, wanted);
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(any(oncewheel_portable, not(target_arch = "x86_64")))]
     let equal = bytes_equal_portable(bytes, wanted);
     equal
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(oncewheel_portable)))]
 #[inline(always)]
 fn bytes_equal_sse2(bytes: &[u8; 16], wanted: u8) -> u32 {
     use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi32};
@@ -51,7 +51,7 @@ fn bytes_equal_sse2(bytes: &[u8; 16], wanted: u8) -> u32 {
     equal.cast_unsigned()
 }
 
-#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg(any(test, oncewheel_portable, not(target_arch = "x86_64")))]
 #[inline(always)]
 fn bytes_equal_portable(bytes: &[u8; 16], wanted: u8) -> u32 {
     bytes.iter().enumerate().fold(0, |equal, (at, byte)| equal | u32::from(*byte == wanted) << at)
@@ -60,14 +60,14 @@ fn bytes_equal_portable(bytes: &[u8; 16], wanted: u8) -> u32 {
 /// Starts to load the cache line at which `line` begins. Changes nothing but time.
 #[inline(always)]
 pub(crate) fn prefetch<T>(line: &T) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(oncewheel_portable)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: SSE is part of x86_64. A prefetch reads nothing that a program can see and faults on no address; this
         // one comes from a live reference besides.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast()) }
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(any(oncewheel_portable, not(target_arch = "x86_64")))]
     let _ = line;
 }
 

@@ -117,3 +117,24 @@ fn shrinking_gives_back_every_partition_of_many() {
     assert_eq!(shard.index.memory_bytes(), empty);
     shard.validate();
 }
+
+#[test]
+fn shrinking_takes_the_size_that_the_keys_need_and_leaves_what_fits() {
+    let settings =
+        Settings { hasher: IndexHasher::new([3, 5]), keys_max: 100_000, span: 1000, lease: None, evicts: false };
+    let mut shard = Shard::new(&settings, 100_000);
+    shard.advance(1);
+    let empty = shard.index.memory_bytes();
+    let keys: Vec<_> = (0..80_000).map(key).collect();
+    for key in &keys {
+        assert_eq!(shard.insert(shard.hash(*key), *key, 1, None), Ok(Verdict::Fresh));
+    }
+    let (full, generation) = (shard.index.memory_bytes(), shard.index.generation());
+    while shard.shrink() {}
+    assert_eq!((shard.index.memory_bytes(), shard.index.generation()), (full, generation));
+    keys[..72_000].iter().for_each(|key| assert!(shard.forget(shard.hash(*key), *key)));
+    while shard.shrink() {}
+    let buckets = (shard.index.memory_bytes() - empty) / 64;
+    assert!((8_000 / 7..8_000 / 5).contains(&buckets), "{buckets} buckets for 8,000 keys");
+    shard.validate();
+}

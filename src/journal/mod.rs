@@ -1,7 +1,7 @@
 //! What survives a restart: committed keys, appended to segments in a directory.
 //!
-//! Lookups come from memory alone. The journal is written, and read once, when a cache is opened; a whole segment goes
-//! when its last key may be forgotten. So all that it asks of a file system is to append, sync, create and unlink.
+//! Lookups come from memory alone. The journal is written, and read when a cache is opened or a segment rewritten; a whole
+//! segment goes when its last key may be forgotten. So all that it asks of a file system is to append, sync, create and unlink.
 
 mod error;
 mod opening;

@@ -52,6 +52,8 @@ fn keys_that_somebody_chose_are_no_more_work_than_random_ones() {
         ("every fifth bit", |n| (0..24).fold(0, |bits, bit| bits | u128::from(n >> bit & 1) << (5 * bit))),
         ("a factor that is a power of two", |n| u128::from(n) << 64 | 1 << 63),
     ];
+    let all = count;
+    let at_scale = |key: Pattern| work(all, [mixed(1), mixed(2)], key);
     let count = count / SECRETS as usize;
     let of_all = |key: Pattern| -> Vec<(f64, f64)> {
         (0..SECRETS).map(|number| work(count, [mixed(2 * number), mixed(2 * number + 1)], key)).collect()
@@ -61,13 +63,18 @@ fn keys_that_somebody_chose_are_no_more_work_than_random_ones() {
         1.0 + work.iter().map(|(passed, confused)| passed + confused).sum::<f64>() / SECRETS as f64
     };
     let most = |work: &[(f64, f64)]| work.iter().map(|(passed, confused)| 1.0 + passed + confused).fold(0.0, f64::max);
-    let random = of_all(|n| u128::from(mixed(n)) << 64 | u128::from(mixed(!n)));
+    let any: Pattern = |n| u128::from(mixed(n)) << 64 | u128::from(mixed(!n));
+    let random = of_all(any);
+    let (passed, confused) = at_scale(any);
+    let random_at_scale = 1.0 + passed + confused;
     println!("{count} random keys, {SECRETS} times: {:.4} lines looked at for each", lines(&random));
     for (name, key) in hostile {
         let work = of_all(key);
         println!("{name}: {:.4}, at most {:.4}", lines(&work), most(&work));
         assert!(lines(&work) <= 1.01 * lines(&random), "{name}: lines looked at");
         assert!(most(&work) <= 1.05 * most(&random), "{name}: lines looked at under the worst secret");
+        let (passed, confused) = at_scale(key);
+        assert!(1.0 + passed + confused <= 1.02 * random_at_scale, "{name}: lines looked at among {all} keys");
     }
 }
 

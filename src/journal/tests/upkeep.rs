@@ -231,6 +231,21 @@ on_both_fronts! {
         assert!(held(&cache) == before && before.iter().filter(|is_held| **is_held).count() == 2_000);
     }
 
+    fn what_was_forgotten_makes_no_room_when_a_cache_is_opened_again<S: Subject>() {
+        let storage = Simulated::default();
+        let config = config().max_keys(2).when_full(crate::WhenFull::ForgetOldest);
+        let mut cache = S::open_on(&storage, config.clone(), Durability::Process, OpenOptions::new()).unwrap();
+        cache.follow(9_000).unwrap();
+        let _ = cache.put("oldest", 10_000).unwrap();
+        let _ = cache.put("forgotten", 20_000).unwrap();
+        cache.with_writer(|writer, _, _| writer.seal());
+        assert!(cache.remove("forgotten"));
+        let _ = cache.put("newest", 20_000).unwrap();
+        drop(cache);
+        let cache = S::open_on(&storage, config, Durability::Process, OpenOptions::new()).unwrap();
+        assert!(cache.is_held("oldest") && cache.is_held("newest") && cache.count() == 2);
+    }
+
     fn a_segment_is_a_quarter_of_what_lives_and_a_small_one_is_not_replaced<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
