@@ -228,7 +228,7 @@ impl Writer {
             Durability::Power => self.sync(&mut active),
             // Not what was asked for, but a kindness: so that the file is not lost as a whole.
             Durability::Process if active.is_new => {
-                self.has_unsynced_names |= self.storage.sync_dir().is_err();
+                self.has_unsynced_names = self.storage.sync_dir().is_err();
                 self.failures += u64::from(self.has_unsynced_names);
                 Ok(())
             }
