@@ -1,6 +1,7 @@
 //! The disk holds what is needed and little more.
 
 use super::*;
+use crate::journal::Ops;
 use crate::journal::record::{Frames, HEADER_BYTES, Header, Item, Kind};
 use crate::journal::simulated::Fault;
 use std::io::ErrorKind;
@@ -369,6 +370,39 @@ on_both_fronts! {
             (0..3).for_each(|_| writer.rewrite_some(keys, watermark).unwrap());
         });
         assert!(!segments(&storage.disk()).contains(old) && cache.is_held("a"));
+    }
+
+    fn a_tombstone_stays_while_a_segment_that_could_not_be_read_has_its_key<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let _ = cache.put("a", 10_000).unwrap();
+        cache.with_writer(|writer, _, _| writer.seal());
+        assert!(cache.remove("a"));
+        cache.with_writer(|writer, keys, watermark| {
+            writer.seal();
+            storage.fail(storage.calls()..storage.calls() + 1, Fault::Error(ErrorKind::Other));
+            assert!(writer.rewrite_some(keys, watermark).is_err());
+            writer.rewrite_some(keys, watermark).unwrap();
+        });
+        drop(cache);
+        assert!(!S::open(&storage, Durability::Process).unwrap().is_held("a"));
+    }
+
+    /// As calls of many threads are written together.
+    fn more_keys_are_forgotten_at_once_than_a_frame_takes<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        let entries = batch(0..3_000, 10_000);
+        cache.put_all(&entries, &mut Vec::new()).unwrap();
+        let mut ops = Ops::default();
+        entries[..2_500].iter().for_each(|(key, _)| ops.forget(*key));
+        cache.with_writer(|writer, _, watermark| writer.record(&ops, watermark).unwrap());
+        drop(cache);
+        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        let mut verdicts = Vec::new();
+        cache.put_all(&entries, &mut verdicts).unwrap();
+        assert!(verdicts[..2_500].iter().all(|verdict| *verdict == Verdict::Fresh));
+        assert!(verdicts[2_500..].iter().all(|verdict| *verdict == Verdict::Duplicate));
     }
 
     fn every_opening_begins_a_file_of_its_own_and_no_name_comes_again<S: Subject>() {
