@@ -372,6 +372,28 @@ on_both_fronts! {
         assert!(!segments(&storage.disk()).contains(old) && cache.is_held("a"));
     }
 
+    /// The name of the file that a rewriting writes to is not synced when that is made.
+    fn a_segment_goes_only_when_the_names_of_new_ones_are_on_disk<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let _ = cache.put("a", 10_000).unwrap();
+        drop(cache);
+        let storage = Simulated::on(storage.disk().at_rest());
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let [old] = &*segments(&storage.disk()) else { panic!("one segment") };
+        storage.watch();
+        let names_are_synced = storage.calls() + 3; // after reading, making a file, and appending
+        storage.fail(names_are_synced..names_are_synced + 1, Fault::Error(ErrorKind::Other));
+        cache.with_writer(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
+        assert!(!segments(&storage.disk()).contains(old) && cache.failures() == 1);
+        drop(cache);
+        for disk in storage.take_history() {
+            for image in disk.after_loss_of_power(1_000).0 {
+                assert!(S::open(&Simulated::on(image), Durability::Process).unwrap().is_held("a"));
+            }
+        }
+    }
+
     fn a_tombstone_stays_while_a_segment_that_could_not_be_read_has_its_key<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
