@@ -394,6 +394,18 @@ on_both_fronts! {
         }
     }
 
+    fn a_segment_goes_only_when_the_watermark_that_allows_it_is_recorded<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        let _ = cache.put("past", 10_000).unwrap();
+        cache.with_writer(|writer, _, _| writer.seal());
+        let _ = cache.put("not past", 50_000).unwrap();
+        cache.with_writer(|writer, keys, _| writer.maintain(keys, 30_000, 1));
+        assert_eq!(segments(&storage.disk()).len(), 1);
+        drop(cache);
+        assert_eq!(S::open(&storage, Durability::Process).unwrap().progress(), 30_000);
+    }
+
     fn a_tombstone_stays_while_a_segment_that_could_not_be_read_has_its_key<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
