@@ -7,6 +7,7 @@ mod format;
 #[cfg(shuttle)]
 mod interleavings;
 mod reading;
+mod removal;
 mod threads;
 mod upkeep;
 

@@ -10,11 +10,11 @@ const ENTRY_BYTES: u64 = 24;
 /// What `Stats::journal_bytes` promises: three times the live keys', and this.
 const SLACK: u64 = 256 << 10;
 
-fn large() -> Config {
+pub(super) fn large() -> Config {
     config().max_keys(1_000_000)
 }
 
-fn batch(keys: impl Iterator<Item = u128>, time: u64) -> Vec<(Fingerprint, Timestamp)> {
+pub(super) fn batch(keys: impl Iterator<Item = u128>, time: u64) -> Vec<(Fingerprint, Timestamp)> {
     keys.map(|key| (Fingerprint::from_u128(key), Timestamp::from_millis(time))).collect()
 }
 
@@ -299,127 +299,6 @@ on_both_fronts! {
         storage.boxed().remove(&segments(&storage.disk())[0]).unwrap();
         (0..10).for_each(|step| cache.follow(20_000 + step).unwrap());
         assert!(disk_bytes(&storage) <= SLACK, "{} bytes of nothing", disk_bytes(&storage));
-    }
-
-    /// With `Process`, too, where a loss of power may cost the last half minute, but not what was on disk long before.
-    fn a_segment_goes_only_when_what_stands_for_it_is_on_disk<S: Subject>() {
-        const TIMES: [(&str, u64); 2] = [("early", 10_000), ("late", 20_000)];
-        let storage = Simulated::default();
-        let mut cache = S::open(&storage, Durability::Process).unwrap();
-        for (key, time) in TIMES {
-            let _ = cache.put(key, time).unwrap();
-        }
-        drop(cache);
-        let storage = Simulated::on(storage.disk().at_rest());
-        let mut cache = S::open(&storage, Durability::Process).unwrap();
-        let [old] = &*segments(&storage.disk()) else { panic!("one segment") };
-        storage.watch();
-        let _ = cache.put("active", 20_000).unwrap();
-        cache.with_writer(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
-        assert!(!segments(&storage.disk()).contains(old), "it was rewritten");
-        cache.with_writer(|writer, _, _| writer.seal());
-        cache.follow(20_000 + SPAN + 1).unwrap();
-        assert!(segments(&storage.disk()).len() <= 1, "all others are past");
-        drop(cache);
-        for disk in storage.take_history() {
-            for image in disk.after_loss_of_power(1_000).0 {
-                let cache = S::open(&Simulated::on(image), Durability::Process).unwrap();
-                for (key, time) in TIMES {
-                    assert!(cache.is_held(key) || time + SPAN < cache.progress(), "{key} is lost");
-                }
-            }
-        }
-    }
-
-    /// Likewise where a sync fails between two steps of a rewriting.
-    fn a_rewriting_begins_anew_when_a_file_that_it_wrote_to_cannot_be_trusted<S: Subject>() {
-        let storage = Simulated::default();
-        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
-        let keys = batch(0..5_000, 20_000);
-        cache.put_all(&keys, &mut Vec::new()).unwrap();
-        drop(cache);
-        let storage = Simulated::on(storage.disk().at_rest());
-        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
-        let [old] = &*segments(&storage.disk()) else { panic!("one segment") };
-        cache.with_writer(|writer, keys, watermark| {
-            writer.rewrite_some(keys, watermark).unwrap();
-            storage.fail(storage.calls()..storage.calls() + 1, Fault::Error(ErrorKind::Other));
-            assert!(writer.sync_all(watermark).is_err());
-            while segments(&storage.disk()).contains(old) {
-                writer.rewrite_some(keys, watermark).unwrap();
-            }
-        });
-        drop(cache);
-        for image in storage.disk().after_loss_of_power(1_000).0 {
-            let mut cache = S::open_on(&Simulated::on(image), large(), Durability::Process, OpenOptions::new()).unwrap();
-            let mut verdicts = Vec::new();
-            cache.put_all(&keys, &mut verdicts).unwrap();
-            assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Duplicate));
-        }
-    }
-
-    fn a_segment_that_could_not_be_read_is_rewritten_another_time<S: Subject>() {
-        let storage = Simulated::default();
-        let mut cache = S::open(&storage, Durability::Process).unwrap();
-        let _ = cache.put("a", 10_000).unwrap();
-        let [old] = &*segments(&storage.disk()) else { panic!("one segment") };
-        cache.with_writer(|writer, keys, watermark| {
-            writer.seal();
-            storage.fail(storage.calls()..storage.calls() + 1, Fault::Error(ErrorKind::Other));
-            assert!(writer.rewrite_some(keys, watermark).is_err());
-            (0..3).for_each(|_| writer.rewrite_some(keys, watermark).unwrap());
-        });
-        assert!(!segments(&storage.disk()).contains(old) && cache.is_held("a"));
-    }
-
-    /// The name of the file that a rewriting writes to is not synced when that is made.
-    fn a_segment_goes_only_when_the_names_of_new_ones_are_on_disk<S: Subject>() {
-        let storage = Simulated::default();
-        let mut cache = S::open(&storage, Durability::Process).unwrap();
-        let _ = cache.put("a", 10_000).unwrap();
-        drop(cache);
-        let storage = Simulated::on(storage.disk().at_rest());
-        let mut cache = S::open(&storage, Durability::Process).unwrap();
-        let [old] = &*segments(&storage.disk()) else { panic!("one segment") };
-        storage.watch();
-        let names_are_synced = storage.calls() + 3; // after reading, making a file, and appending
-        storage.fail(names_are_synced..names_are_synced + 1, Fault::Error(ErrorKind::Other));
-        cache.with_writer(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
-        assert!(!segments(&storage.disk()).contains(old) && cache.failures() == 1);
-        drop(cache);
-        for disk in storage.take_history() {
-            for image in disk.after_loss_of_power(1_000).0 {
-                assert!(S::open(&Simulated::on(image), Durability::Process).unwrap().is_held("a"));
-            }
-        }
-    }
-
-    fn a_segment_goes_only_when_the_watermark_that_allows_it_is_recorded<S: Subject>() {
-        let storage = Simulated::default();
-        let mut cache = S::open(&storage, Durability::Process).unwrap();
-        let _ = cache.put("past", 10_000).unwrap();
-        cache.with_writer(|writer, _, _| writer.seal());
-        let _ = cache.put("not past", 50_000).unwrap();
-        cache.with_writer(|writer, keys, _| writer.maintain(keys, 30_000, 1));
-        assert_eq!(segments(&storage.disk()).len(), 1);
-        drop(cache);
-        assert_eq!(S::open(&storage, Durability::Process).unwrap().progress(), 30_000);
-    }
-
-    fn a_tombstone_stays_while_a_segment_that_could_not_be_read_has_its_key<S: Subject>() {
-        let storage = Simulated::default();
-        let mut cache = S::open(&storage, Durability::Process).unwrap();
-        let _ = cache.put("a", 10_000).unwrap();
-        cache.with_writer(|writer, _, _| writer.seal());
-        assert!(cache.remove("a"));
-        cache.with_writer(|writer, keys, watermark| {
-            writer.seal();
-            storage.fail(storage.calls()..storage.calls() + 1, Fault::Error(ErrorKind::Other));
-            assert!(writer.rewrite_some(keys, watermark).is_err());
-            writer.rewrite_some(keys, watermark).unwrap();
-        });
-        drop(cache);
-        assert!(!S::open(&storage, Durability::Process).unwrap().is_held("a"));
     }
 
     /// As calls of many threads are written together.
