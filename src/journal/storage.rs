@@ -140,3 +140,31 @@ impl Appender for File {
         self.sync_data()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_does_as_it_is_told() {
+        let path = std::env::temp_dir().join(format!("oncewheel-storage-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        let storage = Directory::open(&path).unwrap();
+        assert!(Directory::open(&path).is_err_and(|error| error.problem() == Problem::Locked));
+        let mut file = storage.create("a").unwrap();
+        assert!(storage.create("a").is_err(), "the name is taken");
+        file.append(b"0123").unwrap();
+        file.append(b"4567").unwrap();
+        assert_eq!(storage.read("a", 2, 4).unwrap(), b"2345");
+        assert_eq!(storage.read("a", 6, usize::MAX).unwrap(), b"67");
+        storage.truncate("a", 3).unwrap();
+        let mut listed = storage.list().unwrap();
+        listed.retain(|(name, _)| name != LOCK);
+        assert_eq!(listed, [("a".to_owned(), 3)]);
+        assert_eq!(storage.path("a"), path.join("a"));
+        storage.remove("a").unwrap();
+        assert!(storage.read("a", 0, 1).is_err() && storage.remove("a").is_err());
+        drop(storage);
+        fs::remove_dir_all(&path).unwrap();
+    }
+}
