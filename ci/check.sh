@@ -28,6 +28,13 @@ RUSTFLAGS="--cfg oncewheel_portable" cargo test --target-dir "${CARGO_TARGET_DIR
 step "planted bugs still apply"
 ci/planted.sh --applies
 
+step "fuzzing: half a minute for each target"
+if cargo +nightly --version >/dev/null 2>&1; then
+    ci/fuzz.sh 30
+else
+    echo "skipped: it needs a nightly toolchain"
+fi
+
 step "a soak of ten seconds"
 cargo run --quiet --release --example soak -- --seconds 10
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs each fuzz target for as many seconds as it is told (10) on a copy of the kept corpus. Needs a nightly toolchain and
-# `cargo install cargo-fuzz`. What it finds lies in fuzz/artifacts/<target> then.
+# Runs each fuzz target for as many seconds as it is told (10) on a copy of the kept corpus. Needs a nightly toolchain, and
+# builds cargo-fuzz if there is none. What it finds lies in fuzz/artifacts/<target> then.
 #   ci/fuzz.sh 60              a minute each
 #   ci/fuzz.sh 60 wheel pool   of these
 #   ci/fuzz.sh keep            makes the corpora anew from what runs have found (fuzz/found), as small as they can be
@@ -11,8 +11,11 @@ shift || true
 targets=("$@")
 [ $# -gt 0 ] || targets=(wheel index pool unsync lines journal_decode journal_open)
 
+. ci/tool.sh
+tool cargo-fuzz 0.13.2
+
 for target in "${targets[@]}"; do
-    found=fuzz/found/$target kept=fuzz/corpus/$target
+    found=fuzz/found/$target kept=fuzz/corpus/$target artifacts=fuzz/artifacts/$target
     mkdir -p "$found" "$kept"
     if [ "$seconds" = keep ]; then
         smallest=$(mktemp -d)
@@ -25,14 +28,13 @@ for target in "${targets[@]}"; do
         rm -rf "$smallest"
         echo "$target: $(find "$kept" -type f | wc -l) files"
     else
-        echo "$target: $seconds s"
         log=$(mktemp)
         cargo +nightly fuzz run "$target" "$found" "$kept" -- -max_total_time="$seconds" -max_len=512 -verbosity=0 \
             -print_final_stats=1 >"$log" 2>&1 || { tail -n 30 "$log" >&2; exit 1; }
-        grep number_of_executed_units "$log"
+        echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs in $seconds s"
         rm "$log"
-        if [ -n "$(find "fuzz/artifacts/$target" -type f 2>/dev/null)" ]; then
-            echo "$target: see fuzz/artifacts/$target" >&2
+        if [ -n "$(find "$artifacts" -type f 2>/dev/null)" ]; then
+            echo "$target: see $artifacts" >&2
             exit 1
         fi
     fi

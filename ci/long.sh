@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What takes too long for every change: run it before a release. Some hours; needs a nightly toolchain and
-# `cargo install cargo-fuzz` for the fuzzer. ci/check.sh runs the same at a smaller scale.
+# What takes too long for every change: run it before a release. Some hours; needs a nightly toolchain.
+# ci/check.sh runs the same at a smaller scale.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

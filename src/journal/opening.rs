@@ -176,10 +176,16 @@ impl Opening {
         if reading.cache.evicts() {
             // In the order in which they came, or the newest keys make room for older ones. What is to be known before any
             // key is read is in later segments.
-            self.files.iter().try_for_each(|(number, _)| reading.read_marks_of(*number))?;
+            reading.read_all_marks()?;
             self.files.iter().rev().try_for_each(|(number, _)| reading.read_segment(*number))?;
         } else {
-            self.files.iter().try_for_each(|(number, _)| reading.read_segment(*number))?;
+            let mut read = self.files.iter().try_for_each(|(number, _)| reading.read_segment(*number));
+            if read == Err(Error::Full) {
+                // A key in a later segment than its own tombstone may have taken up the room of another.
+                reading.start_again()?;
+                read = self.files.iter().try_for_each(|(number, _)| reading.read_segment(*number));
+            }
+            read?;
             reading.segments.reverse();
         }
         reading.forget_again()?;
@@ -311,11 +317,24 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn read_marks_of(&mut self, number: u64) -> Result<(), JournalError> {
-        let bytes = self.opening.read(&segment::name(number))?;
-        if let Ok(header) = Header::decode(&bytes) {
-            self.read_marks(&bytes, header.salt);
+    fn read_all_marks(&mut self) -> Result<(), JournalError> {
+        for (number, _) in &self.opening.files {
+            let bytes = self.opening.read(&segment::name(*number))?;
+            if let Ok(header) = Header::decode(&bytes) {
+                self.read_marks(&bytes, header.salt);
+            }
         }
+        Ok(())
+    }
+
+    /// With all marks known and nothing held that one of them forgets. What was committed again after that is read again.
+    fn start_again(&mut self) -> Result<(), JournalError> {
+        self.read_all_marks()?;
+        self.forgotten.keys().for_each(|key| self.cache.remove(*key));
+        self.entries.clear();
+        self.segments.clear();
+        self.damage.clear();
+        (self.progress.bytes_read, self.progress.keys_read) = (0, 0);
         Ok(())
     }
 

@@ -41,6 +41,26 @@ impl Keys for OnTheirWay {
 }
 
 on_both_fronts! {
+    fn what_was_forgotten_takes_no_room_wherever_its_record_lies<S: Subject>() {
+        use Kind::{Forgotten, Keys};
+        let files = [
+            file(1, &[(Keys, 3, "a"), (Keys, 4, "b"), (Forgotten, 5, "a"), (Forgotten, 6, "b")]),
+            file(2, &[(Keys, 7, "b"), (Keys, 8, "c")]),
+            file(3, &[(Keys, 3, "a")]),
+        ];
+        let storage = Simulated::on(Disk::of(files.map(|(name, bytes)| (name, [&*bytes, b"torn"].concat()))));
+        let open = |max_keys| {
+            let config = config().secret(SECRET).max_keys(max_keys);
+            S::open_on(&storage, config, Durability::Process, OpenOptions::new())
+        };
+        assert_eq!(open(1).err(), Some(Error::Full));
+        let cache = open(2).unwrap();
+        assert!(!cache.is_held("a") && cache.is_held("b") && cache.is_held("c"));
+        let recovery = cache.report();
+        assert_eq!((recovery.keys_read, recovery.keys_restored, recovery.damage.len()), (5, 2, 3));
+        cache.check();
+    }
+
     fn what_was_forgotten_stays_so_wherever_its_record_lies<S: Subject>() {
         use Kind::{Forgotten, Keys};
         // A key that was being forgotten while its segment was rewritten lies behind its own tombstone.
