@@ -15,9 +15,15 @@ export PROPTEST_FAILURE_PERSISTENCE=off ONCEWHEEL_ALTERED=1 ONCEWHEEL_CRASH_LENG
 export CARGO_PROFILE_DEV_DEBUG=0
 . ci/tool.sh
 tool cargo-mutants 27.1.0
-mutants() { cargo mutants --output target/mutants --iterate --baseline skip --build-timeout 300 "${files[@]}" "$@"; }
+mkdir -p target/mutants
+# Mutants that no test sees, or that never come to an end, are no failure of the run itself.
+mutants() {
+    cargo mutants --output target/mutants --iterate --baseline skip --jobs 2 --build-timeout 300 "${files[@]}" "$@" ||
+        { status=$? && [ "$status" -ge 2 ] && [ "$status" -le 3 ]; }
+}
 
 # The quick tests first; those that they miss again, with all tests.
-ONCEWHEEL_HOSTILE_KEYS=50000 mutants --jobs 2 --timeout 30 --cargo-arg=--lib -- -- \
-    engine:: fuzzing:: watermark journal:: --skip any_bit_that_flips --skip keys_that_make_room || true
-mutants --timeout 120 --cargo-arg=--lib --cargo-arg=--test=it
+ONCEWHEEL_HOSTILE_KEYS=50000 mutants --timeout 30 --cargo-arg=--lib -- -- \
+    engine:: fuzzing:: watermark journal:: --skip any_bit_that_flips --skip keys_that_make_room
+mutants --timeout 180 --cargo-arg=--lib --cargo-arg=--test=it
+[ ! -s target/mutants/mutants.out/missed.txt ]
