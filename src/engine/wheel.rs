@@ -1,10 +1,10 @@
 //! The timing wheel that owns the keys: it orders them by deadline and hands out those that are due.
 //!
-//! A wheel that does not cascade, as the Linux kernel's timers since 4.8 (Gleixner, "timers: Switch to a
-//! non-cascading wheel", 2016): level L has slots of 8^L milliseconds. A key goes to the finest level at which its
-//! remaining life is less than 512 slots (the last: 1024), and stays there, so an insert is O(1) and nothing moves. A slot is due when
-//! the watermark has passed *all* its deadlines; as 8^L is at most a 64th of the life that the key had when it came,
-//! no key is held longer than that beyond its deadline, and at level 0 none at all.
+//! A wheel that does not cascade, as the Linux kernel's timers since 4.8 (Gleixner, "timers: Switch to a non-cascading
+//! wheel", 2016): level L has slots of 8^L milliseconds. A key goes to the finest level at which its remaining life is less
+//! than 512 slots (the last: 1024), and stays there, so an insert is O(1) and nothing moves. A slot is due when the
+//! watermark has passed *all* its deadlines; as 8^L is at most a 64th of the life that the key had when it came, no key is
+//! held longer than that beyond its deadline, and at level 0 none at all.
 //!
 //! ```text
 //! slot of a deadline at level L     tick = deadline >> 3L, found in ring[tick % 1024]

@@ -26,9 +26,9 @@ pub enum Durability {
     /// Nothing: no journal is kept, and the directory is not touched. A restart forgets every key.
     Memory,
     /// When `commit` or `insert` returns, a crash of the process loses nothing: the key is with the operating system, by
-    /// one `write` for each call or batch, and now and then a `fdatasync` before a segment is removed. *Not promised:* a crash of the machine or loss of power may lose what the
-    /// system had not written yet, the last half minute or so: those keys are `Fresh` again, and a `forget` of that time is
-    /// undone.
+    /// one `write` for each call or batch, and now and then a `fdatasync` before a segment is removed. *Not promised:* a
+    /// crash of the machine or loss of power may lose what the system had not written yet, the last half minute or so:
+    /// those keys are `Fresh` again, and a `forget` of that time is undone.
     Process,
     /// Nor does loss of power lose anything: `commit` and `insert` return after `fdatasync`. Many that wait share one, and
     /// a batch takes one, so take batches or many threads. *Not promised:* anything against a disk that says that it has

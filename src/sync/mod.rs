@@ -146,8 +146,9 @@ impl DedupCache {
         Ok(claimed)
     }
 
-    /// Claims, runs `handler` if the delivery is fresh, and commits; or gives the claim up if the handler returns `Err`
-    /// or panics ([`Outcome`]). `Fresh` holds what the handler returned. Acknowledge on `Fresh(Ok(_))`, `Fresh(())` and `Duplicate`.
+    /// Claims, runs `handler` if the delivery is fresh, and commits; or gives the claim up if the handler returns `Err` or
+    /// panics ([`Outcome`]). `Fresh` holds what the handler returned. Acknowledge on `Fresh(Ok(_))`, `Fresh(())` and
+    /// `Duplicate`.
     ///
     /// # Errors
     ///
@@ -275,9 +276,10 @@ impl DedupCache {
         }
     }
 
-    /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus at a time, of each shard, some tens
-    /// of microseconds under each shard's lock. Returns whether there may be more to give back. Call it now and then, or until it
-    /// returns `false`; nothing calls it for you, as memory that is kept makes the next burst cheaper.
+    /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus at a time, of each
+    /// shard, some tens of microseconds under each shard's lock. Returns whether there may be more to give back. Call it
+    /// now and then, or until it returns `false`; nothing calls it for you, as memory that is kept makes the next burst
+    /// cheaper.
     ///
     /// ```
     /// # use oncewheel::{Clock, Config, Horizon, MinMsgTime, Timestamp, sync::DedupCache};

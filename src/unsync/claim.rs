@@ -9,9 +9,9 @@ use crate::{Claimed, Error, Fingerprint, Timestamp};
 /// The right to process one message: what [`DedupCache::claim`] hands out, to be returned by
 /// [`commit`](DedupCache::commit) or [`abort`](DedupCache::abort).
 ///
-/// A plain token: dropping it tells the cache nothing, and the key stays `InFlight` until `max_processing_time` is over,
-/// or for good if there is none. See [`DedupCache::claim`] for an example. [`process_once`](DedupCache::process_once) cannot forget one;
-/// [`sync::Claim`](crate::sync::Claim) gives itself up when dropped.
+/// A plain token: dropping it tells the cache nothing, and the key stays `InFlight` until `max_processing_time` is over, or
+/// for good if there is none. See [`DedupCache::claim`] for an example. [`process_once`](DedupCache::process_once) cannot
+/// forget one; [`sync::Claim`](crate::sync::Claim) gives itself up when dropped.
 #[derive(Debug)]
 #[must_use = "a claim that is neither committed nor aborted keeps its key InFlight"]
 pub struct Claim {
@@ -86,8 +86,9 @@ impl DedupCache {
         self.shard.abort(claim.hash, claim.key, claim.generation);
     }
 
-    /// Claims, runs `handler` if the delivery is fresh, and commits; or gives the claim up if the handler returns `Err`
-    /// or panics ([`Outcome`]). `Fresh` holds what the handler returned. Acknowledge on `Fresh(Ok(_))`, `Fresh(())` and `Duplicate`.
+    /// Claims, runs `handler` if the delivery is fresh, and commits; or gives the claim up if the handler returns `Err` or
+    /// panics ([`Outcome`]). `Fresh` holds what the handler returned. Acknowledge on `Fresh(Ok(_))`, `Fresh(())` and
+    /// `Duplicate`.
     ///
     /// # Errors
     ///
