@@ -249,11 +249,11 @@ impl Progress {
         let watermark = oldest.saturating_sub(self.rule.out_of_orderness);
         if watermark > self.ceiling() {
             self.read_clock(); // it is read rarely, and a refusal must not come from a stale reading
-        }
-        if watermark > self.ceiling() {
-            self.counts.refused_times += 1;
-            let (watermark, limit) = (Timestamp::from_millis(watermark), Timestamp::from_millis(self.ceiling()));
-            return Err(Error::WatermarkAhead { watermark, limit });
+            if watermark > self.ceiling() {
+                self.counts.refused_times += 1;
+                let (watermark, limit) = (Timestamp::from_millis(watermark), Timestamp::from_millis(self.ceiling()));
+                return Err(Error::WatermarkAhead { watermark, limit });
+            }
         }
         if watermark < self.observed {
             self.counts.watermark_steps_back += 1;

@@ -1,9 +1,11 @@
 //! The command line of the example.
 
-pub(crate) const USAGE: &str = "usage: simulate [--deliveries N] [--seed N] [--scenario NAME] [--table]";
+pub(crate) const USAGE: &str = "usage: simulate [--deliveries N] [--per-run N] [--seed N] [--scenario NAME] [--table]";
 
 pub(crate) struct Arguments {
     pub(crate) deliveries: u64,
+    /// A run is no longer than this: then the next seed is taken.
+    pub(crate) per_run: u64,
     pub(crate) seed: u64,
     /// All, if none is named.
     pub(crate) scenario: Option<String>,
@@ -12,11 +14,12 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn parse(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut arguments = Self { deliveries: 1_000_000, seed: 1, scenario: None, table: false };
+        let mut arguments = Self { deliveries: 1_000_000, per_run: 1_000_000, seed: 1, scenario: None, table: false };
         while let Some(name) = given.next() {
             let mut value = || given.next().ok_or_else(|| format!("{name} needs a value"));
             match name.as_str() {
                 "--deliveries" => arguments.deliveries = number(&value()?)?,
+                "--per-run" => arguments.per_run = number(&value()?)?.max(1),
                 "--seed" => arguments.seed = number(&value()?)?,
                 "--scenario" => arguments.scenario = Some(value()?),
                 "--table" => arguments.table = true,

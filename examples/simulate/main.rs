@@ -17,9 +17,6 @@ use simulation::{Scenario, Tally};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// A run is no longer than this: then the next seed is taken.
-const DELIVERIES_PER_RUN: u64 = 1_000_000;
-
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
@@ -36,8 +33,12 @@ fn main() -> ExitCode {
 /// ends come on top. Two threads or more share the runs.
 fn run_all(arguments: &Arguments) -> bool {
     let scenarios = |seed| -> Vec<Scenario> {
-        let all = simulation::all(seed).into_iter();
-        all.filter(|scenario| arguments.scenario.as_deref().is_none_or(|name| name == scenario.name)).collect()
+        let mut all = simulation::all(seed);
+        if let Some(name) = &arguments.scenario {
+            all.extend(simulation::compared().into_iter().map(|(_, scenario)| scenario));
+            all.retain(|scenario| name == scenario.name);
+        }
+        all
     };
     let width = scenarios(arguments.seed).len() as u64;
     if width == 0 {
@@ -45,7 +46,7 @@ fn run_all(arguments: &Arguments) -> bool {
         eprintln!("there is no such scenario; there are: {}", names.join(", "));
         return false;
     }
-    let per_run = (arguments.deliveries / width).clamp(1, DELIVERIES_PER_RUN);
+    let per_run = (arguments.deliveries / width).clamp(1, arguments.per_run);
     let runs = arguments.deliveries.div_ceil(per_run);
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
     let (deliveries, events) = (AtomicU64::new(0), AtomicU64::new(0));

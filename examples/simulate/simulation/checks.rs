@@ -1,10 +1,12 @@
 //! What must hold at the end of a run. What went wrong with a single event was found on the way, by the oracle.
 
-use super::scenario::{Broken, Scenario, Sign, Stamp};
+use super::scenario::{Broken, HOUR, Scenario, Sign, Stamp};
 use super::tally::{Answers, Tally};
 
 /// From so many deliveries on, a run of any seed must have shown what its scenario is there for.
 const ENOUGH_TO_SHOW: u64 = 500_000;
+/// No consumer is away for this long.
+const DOWN_MAX: u64 = 24 * HOUR;
 
 pub(crate) fn check(scenario: &Scenario, tally: &Tally) -> Result<(), String> {
     let library = &tally.library;
@@ -12,6 +14,12 @@ pub(crate) fn check(scenario: &Scenario, tally: &Tally) -> Result<(), String> {
     same("answers", &library.answers, &counted)?;
     same("refused_times", &library.refused_times, &tally.refused)?;
     same("watermark_steps_back", &library.watermark_steps_back, &tally.steps_back)?;
+    if !scenario.shows.contains(&Sign::Full) {
+        none("full", tally.answers.full)?;
+    }
+    if scenario.broker.retention.is_none_or(|retention| retention >= DOWN_MAX) {
+        none("events that were dropped", tally.dropped)?;
+    }
     if !scenario.terms().forgets_early {
         none("forgotten_early", library.forgotten_early)?;
         none("clamped_times", library.clamped_times)?;

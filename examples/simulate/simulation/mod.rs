@@ -41,7 +41,7 @@ pub(crate) fn run(scenario: &Scenario, seed: u64, deliveries: u64, compares: boo
         let name = scenario.name;
         format!(
             "{name}, seed {seed}: {failure}\nto replay: cargo run --release --example simulate -- \
-             --scenario {name} --seed {seed} --deliveries {deliveries}"
+             --scenario {name} --seed {seed} --deliveries {deliveries} --per-run {deliveries}"
         )
     })
 }

@@ -200,7 +200,6 @@ impl Oracle {
     }
 
     pub(crate) fn effect(&mut self, number: u64) {
-        self.tally.effects += 1;
         let event = self.event(number);
         event.effects = event.effects.saturating_add(1);
         if event.effects == 1 {

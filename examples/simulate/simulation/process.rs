@@ -27,7 +27,6 @@ pub(crate) struct Process<C: Cache> {
     observed: u64,
     /// The watermark before the last crash.
     watermark: u64,
-    measured: u64,
 }
 
 pub(super) struct Worker<C> {
@@ -67,7 +66,7 @@ impl<C: Cache> Process<C> {
             now: 0,
             observed: 0,
             watermark: 0,
-            measured: 0,
+           
         }
     }
 
@@ -82,10 +81,6 @@ impl<C: Cache> Process<C> {
     pub(crate) fn measure(&mut self, tally: &mut Tally) {
         let cache = self.cache.as_mut().expect("the process is up");
         tally.keys_max = tally.keys_max.max(cache.len());
-        self.measured += 1;
-        if self.measured.is_multiple_of(64) {
-            tally.memory_max = tally.memory_max.max(cache.stats().memory_bytes);
-        }
     }
 
     /// The process is no more, and with it its claims.

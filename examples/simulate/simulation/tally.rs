@@ -10,7 +10,6 @@ pub(crate) struct Tally {
     pub(crate) deliveries: u64,
     /// Answers, by the caller's count.
     pub(crate) answers: Answers,
-    pub(crate) effects: u64,
     /// Effects of events that had taken effect before, and why the cache is not to blame.
     pub(crate) doubled: Excuses,
     /// Events whose key was recorded on sight, and whose consumer crashed before the effect.
@@ -25,14 +24,12 @@ pub(crate) struct Tally {
     pub(crate) too_far_apart: u64,
     pub(crate) crashes: u64,
     pub(crate) stalls: u64,
-    pub(crate) rewinds: u64,
     pub(crate) claims_lost: u64,
     /// Watermarks that were refused, and those that lay below an earlier one, by the caller's count.
     pub(crate) refused: u64,
     pub(crate) steps_back: u64,
     pub(crate) backlog_max: usize,
     pub(crate) keys_max: usize,
-    pub(crate) memory_max: usize,
     /// What the library has counted, over all restarts.
     pub(crate) library: Library,
     pub(crate) rivals: [RivalTally; 3],

@@ -255,7 +255,6 @@ impl<'a, C: Cache> World<'a, C> {
     /// The queue is set back: what was acknowledged is delivered again.
     fn rewind(&mut self) {
         if !self.is_draining {
-            self.oracle.tally.rewinds += 1;
             for (event, time) in std::mem::take(&mut self.acknowledged) {
                 self.store(event, time);
             }

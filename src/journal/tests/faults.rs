@@ -221,5 +221,8 @@ on_both_fronts! {
         assert!(matches!(cache.put("c", 10_000), Err(Error::Journal(_))), "not trusted again");
         assert!(matches!(cache.begin("c", 10_000), Err(Error::Journal(_))), "no effect that cannot be recorded");
         assert!(matches!(cache.begin("a", 10_000), Ok(Claimed::Duplicate)), "reads go on");
+        let mut verdicts = Vec::new();
+        cache.put_all(&[(cache.fingerprint_of("a"), Timestamp::from_millis(10_000))], &mut verdicts).unwrap();
+        assert_eq!(verdicts, [Verdict::Duplicate], "of batches too");
     }
 }

@@ -158,7 +158,7 @@ fn segments(disk: &Disk) -> Vec<String> {
 on_both_fronts! {
     fn memory_only_keeps_no_journal<S: Subject>() {
         // `open` does not come to a storage at all.
-        let dir = std::env::temp_dir().join("oncewheel-durability-memory-is-not-made");
+        let dir = std::env::temp_dir().join(format!("oncewheel-memory-is-not-made-{}", std::process::id()));
         let cache = unsync::DedupCache::open(&dir, config(), Durability::Memory).unwrap();
         assert!(cache.recovery().is_none() && !dir.exists());
         let cache = sync::DedupCache::open(&dir, config(), Durability::Memory).unwrap();

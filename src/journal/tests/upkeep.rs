@@ -47,6 +47,18 @@ on_both_fronts! {
         assert_eq!((cache.count(), cache.progress()), (0, 1_000_000), "the watermark outlives the segments");
     }
 
+    fn where_nothing_happens_nothing_is_written_again<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        for step in 0..40 {
+            cache.put_all(&batch(step * 500..(step + 1) * 500, 10_000), &mut Vec::new()).unwrap();
+        }
+        (0..20).for_each(|_| cache.follow(9_000).unwrap());
+        let calls = storage.calls();
+        (0..20).for_each(|_| cache.follow(9_000).unwrap());
+        assert_eq!(storage.calls(), calls);
+    }
+
     fn a_few_live_keys_do_not_pin_dead_segments<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
