@@ -118,7 +118,7 @@ pub(crate) struct Limits {
     #[arg(allow_hyphen_values = true)]
     pub(crate) max_clock_skew: Duration,
 
-    /// Most keys held at once, some 27 bytes each; memory is taken as they come
+    /// Most keys held at once, some 31 bytes each; memory is taken as they come
     #[arg(long, value_name = "COUNT", default_value = "10000000", allow_hyphen_values = true)]
     pub(crate) max_keys: usize,
 }
@@ -130,7 +130,8 @@ pub(crate) struct JournalOptions {
     #[arg(id = "journal", long = "journal", value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
 
-    /// What a recorded key outlasts: a crash of the process, or loss of power as well
+    /// What a recorded key outlasts: a crash of the process, or loss of power as well, for which the disk is waited for
+    /// with every group of lines and whenever the watermark moves
     #[arg(long, value_enum, value_name = "WHAT", default_value = "process", requires = "journal")]
     pub(crate) durability: Outlasts,
 

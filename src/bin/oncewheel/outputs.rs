@@ -3,6 +3,7 @@
 use crate::args::Options;
 use crate::failure::Failure;
 use crate::input;
+use same_file::Handle;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub(crate) struct Output {
 }
 
 impl Outputs {
-    /// Creates the files, or empties them; but nothing is touched if two would be the same, or one an input.
+    /// Creates the files, or empties them; but nothing is touched if two would be the same, or one an input or standard output.
     pub(crate) fn create(options: &Options) -> Result<Self, Failure> {
         refuse_clashes(options)?;
         let create = |path: &Option<PathBuf>| path.as_deref().map(Output::create).transpose();
@@ -108,11 +109,20 @@ fn refuse_clashes(options: &Options) -> Result<(), Failure> {
         ("--rejects", options.rejects.as_deref()),
         ("--summary", options.summary.as_deref().filter(|path| path.as_os_str() != "-")),
     ];
+    let reads_stdin = options.files.is_empty() || options.files.iter().any(|path| input::is_stdin(path));
+    let stdin = reads_stdin.then(|| Identity::of_stream(Handle::stdin())).flatten();
     let files = options.files.iter().filter(|path| !input::is_stdin(path));
-    let mut taken: Vec<_> = files.filter_map(|path| Some(("an input", identity(path)?))).collect();
+    let inputs = files.filter_map(|path| Identity::of(path)).chain(stdin);
+    let mut taken: Vec<_> = inputs.map(|input| ("an input", input)).collect();
+    if let Some(stdout) = Identity::of_stream(Handle::stdout()) {
+        if taken.iter().any(|(_, input)| *input == stdout) {
+            return Err(Failure::Usage("standard output is also an input: send it to another file".to_owned()));
+        }
+        taken.push(("standard output", stdout));
+    }
     for (option, path) in named {
         let Some(path) = path else { continue };
-        let Some(identity) = identity(path) else { continue };
+        let Some(identity) = Identity::of(path) else { continue };
         if let Some((other, _)) = taken.iter().find(|(_, taken)| *taken == identity) {
             let path = path.display();
             return Err(Failure::Usage(format!("{option} {path} is also {other}: name another file for {option}")));
@@ -122,12 +132,26 @@ fn refuse_clashes(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The one name of a file that is there or could be made; none for pipes and devices (`/dev/null`), which may be named
-/// twice.
-fn identity(path: &Path) -> Option<PathBuf> {
-    if let Ok(there) = fs::canonicalize(path) {
-        return there.is_file().then_some(there);
+/// Which file it is, whatever it is called; pipes and devices (`/dev/null`), which may be named twice, have none.
+#[derive(PartialEq)]
+enum Identity {
+    There(Handle),
+    ToBeMade(PathBuf),
+}
+
+impl Identity {
+    fn of(path: &Path) -> Option<Self> {
+        match fs::metadata(path) {
+            Ok(there) => there.is_file().then(|| Handle::from_path(path).ok().map(Self::There)).flatten(),
+            Err(_) => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                Some(Self::ToBeMade(fs::canonicalize(folder).ok()?.join(path.file_name()?)))
+            }
+        }
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
+
+    fn of_stream(stream: io::Result<Handle>) -> Option<Self> {
+        let stream = stream.ok()?;
+        stream.as_file().metadata().is_ok_and(|there| there.is_file()).then_some(Self::There(stream))
+    }
 }

@@ -102,6 +102,31 @@ fn no_output_is_an_input_or_another_output() {
 }
 
 #[test]
+fn nor_by_way_of_standard_input_and_output_or_another_name() {
+    use std::fs::File;
+    let folder = Folder::new();
+    let input = folder.write("input", "{\"key\":1}\n");
+    let link = folder.path("link");
+    std::fs::hard_link(&input, &link).unwrap();
+    dedup(&[&input, "--rejects", &link], "").fails(64, "is also an input: name another file for --rejects");
+    let run = |args: &[&str], stdin: Option<&str>, stdout: Option<&str>| {
+        let mut command = command(&[&["dedup"], args].concat());
+        stdin.map(|path| command.stdin(File::open(path).unwrap()));
+        stdout.map(|path| command.stdout(File::options().append(true).create(true).open(path).unwrap()));
+        finish(command.spawn().unwrap(), b"")
+    };
+    run(&["--rejects", &input], Some(&input), None).fails(64, "is also an input: name another file for --rejects");
+    run(&["-"], Some(&input), Some(&link)).fails(64, "standard output is also an input: send it to another file");
+    run(&[&input], None, Some(&input)).fails(64, "standard output is also an input: send it to another file");
+    let out = folder.path("out");
+    let ran = run(&[&input, "--duplicates", &out], None, Some(&out));
+    ran.fails(64, "is also standard output: name another file for --duplicates");
+    assert_eq!((folder.read("input"), folder.read("out")), ("{\"key\":1}\n".into(), String::new()));
+    run(&[&input], None, Some(&out)).succeeds();
+    assert_eq!(folder.read("out"), "{\"key\":1}\n");
+}
+
+#[test]
 #[cfg(unix)]
 fn two_outputs_may_go_to_the_same_device() {
     dedup(&["--duplicates", "/dev/null", "--too-old", "/dev/null"], FRESH).succeeds();
