@@ -196,7 +196,7 @@ impl Shard {
     pub(crate) fn held(&self, hash: IndexHash, key: Fingerprint) -> Held {
         match self.index.find(self.index.place(hash), key, &self.pool) {
             None => Held::No,
-            Some(_) if self.unsettled.is_anothers(key) => Held::Unsettled,
+            Some(_) if self.unsettled.is_unsettled(key) => Held::Unsettled,
             Some(_) => Held::Yes,
         }
     }

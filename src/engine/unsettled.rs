@@ -3,6 +3,10 @@
 
 use crate::Fingerprint;
 
+/// Searches of a group's keys one by one, after which they are put in order: few are searched for, as a rule, but a batch of
+/// nothing but duplicates must not look at all keys of another for each of its own.
+const SEARCHES_IN_LINE: u32 = 16;
+
 /// Few calls at any time, and looked up only for duplicates: a list for each will do.
 #[derive(Default)]
 pub(crate) struct Unsettled {
@@ -16,6 +20,8 @@ pub(crate) struct Unsettled {
 struct Group {
     call: u64,
     keys: Vec<Fingerprint>,
+    /// Since the last key came. From `SEARCHES_IN_LINE` on, the keys are in order.
+    searches: u32,
 }
 
 impl Unsettled {
@@ -25,11 +31,14 @@ impl Unsettled {
 
     pub(super) fn add(&mut self, key: Fingerprint, call: u64) {
         match self.groups.iter_mut().find(|group| group.call == call) {
-            Some(group) => group.keys.push(key),
+            Some(group) => {
+                group.keys.push(key);
+                group.searches = 0;
+            }
             None => {
                 let mut keys = std::mem::take(&mut self.spare);
                 keys.push(key);
-                self.groups.push(Group { call, keys });
+                self.groups.push(Group { call, keys, searches: 0 });
             }
         }
     }
@@ -42,16 +51,66 @@ impl Unsettled {
     }
 
     #[inline(always)]
-    pub(super) fn is_anothers(&self, key: Fingerprint) -> bool {
+    pub(super) fn is_anothers(&mut self, key: Fingerprint) -> bool {
         !self.groups.is_empty() && self.is_in_a_group(key)
     }
 
-    fn is_in_a_group(&self, key: Fingerprint) -> bool {
-        self.groups.iter().any(|group| group.call != self.call && group.keys.contains(&key))
+    #[cold]
+    fn is_in_a_group(&mut self, key: Fingerprint) -> bool {
+        self.groups.iter_mut().for_each(Group::expect_search);
+        self.is_unsettled(key)
+    }
+
+    /// As `is_anothers`.
+    pub(super) fn is_unsettled(&self, key: Fingerprint) -> bool {
+        self.groups.iter().any(|group| group.call != self.call && group.has(key))
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         let keys = self.spare.capacity() + self.groups.iter().map(|group| group.keys.capacity()).sum::<usize>();
         self.groups.capacity() * size_of::<Group>() + keys * size_of::<Fingerprint>()
+    }
+}
+
+impl Group {
+    fn expect_search(&mut self) {
+        if self.searches < SEARCHES_IN_LINE {
+            self.searches += 1;
+            if self.searches == SEARCHES_IN_LINE {
+                self.keys.sort_unstable();
+            }
+        }
+    }
+
+    fn has(&self, key: Fingerprint) -> bool {
+        if self.searches < SEARCHES_IN_LINE { self.keys.contains(&key) } else { self.keys.binary_search(&key).is_ok() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_anothers_until_that_call_is_settled_however_often_one_asks() {
+        let key = |number: u64| Fingerprint([number.wrapping_mul(0x9e37_79b9_7f4a_7c15), number]);
+        let mut unsettled = Unsettled::default();
+        for number in 0..200 {
+            unsettled.add(key(number), 1 + number % 2);
+            for asked in 0..220 {
+                assert_eq!(unsettled.is_anothers(key(asked)), asked <= number, "{asked} of {number}");
+                assert_eq!(unsettled.is_unsettled(key(asked)), asked <= number, "{asked} of {number}");
+            }
+        }
+        unsettled.set_call(1);
+        assert!(
+            (0..200).all(|number| unsettled.is_anothers(key(number)) == (number % 2 == 1)),
+            "its own are no secret"
+        );
+        unsettled.set_call(0);
+        unsettled.settle(2);
+        assert!((0..200).all(|number| unsettled.is_anothers(key(number)) == (number % 2 == 0)));
+        unsettled.settle(1);
+        assert!((0..200).all(|number| !unsettled.is_anothers(key(number))));
     }
 }
