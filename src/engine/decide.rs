@@ -20,17 +20,12 @@ impl Shard {
     ) -> Result<Verdict, Full> {
         let place = self.index.touch(hash); // on its way while dead keys are removed
         self.reclaim_a_little(RECLAIMED_PER_KEY);
-        self.decide(place, &key, time, now)
-    }
-
-    #[inline(always)]
-    fn decide(&mut self, place: Place, key: &Fingerprint, time: u64, now: Option<u64>) -> Result<Verdict, Full> {
-        if self.room > 0 && self.claims.is_empty() && self.record_plain(place, key, time) {
+        if self.room > 0 && self.claims.is_empty() && self.record_plain(place, &key, time) {
             self.count_plain(1);
             self.counts.fresh += 1;
             return Ok(Verdict::Fresh);
         }
-        self.decide_unusual(place, key, time, now)
+        self.decide_unusual(place, &key, time, now)
     }
 
     /// Records a key in the usual case, in which a look at its home bucket is enough to know that it is fresh; `false` says
@@ -110,6 +105,12 @@ impl Shard {
     /// Gives a claim up; nothing happens if it was lost already.
     pub(crate) fn abort(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
         self.room += usize::from(self.claims.close(hash, key, generation).is_some());
+    }
+
+    /// Takes back a claim that its caller was never told of.
+    pub(crate) fn take_back_claim(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
+        self.counts.fresh -= 1;
+        self.abort(hash, key, generation);
     }
 
     /// The verdict on a delivery that is not fresh. A claim whose lease is over does not count as one.

@@ -248,7 +248,7 @@ impl Shard {
             let Doomed { places, first, slot, .. } = &self.doomed;
             let places = (*first..first + run).map(|at| places[at % DOOMED_MAX]);
             removed += self.index.remove_all(places.zip(*slot..));
-            self.doomed.first += run;
+            self.doomed.first = (self.doomed.first + run) % DOOMED_MAX;
             self.doomed.len -= run;
             self.doomed.slot += run as u32;
             self.doomed.left -= run;

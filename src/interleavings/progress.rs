@@ -75,6 +75,28 @@ fn a_message_of_unknown_time_is_never_too_old() {
     });
 }
 
+/// The broker's clock is ahead of this one's by a little more than `max_clock_skew`, and this one's moves on.
+#[test]
+fn a_message_whose_time_is_clamped_is_never_too_old() {
+    explore(["fresh, fresh"], || {
+        let horizon = config().horizon.max_clock_skew(Duration::from_millis(1_000));
+        let cache = DedupCache::new(Config { horizon, ..config() }).unwrap();
+        cache.advance(at(10_000));
+        let ahead = at(11_300);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                cache.advance(at(10_500));
+                observe(&cache, 11_300);
+            });
+            let first = told(&cache.insert("a", ahead));
+            let mut verdicts = Vec::new();
+            cache.insert_batch(&[(cache.fingerprint(b"b"), ahead)], &mut verdicts).unwrap();
+            let second = told(&Ok(verdicts[0]));
+            format!("{first}, {second}")
+        })
+    });
+}
+
 #[test]
 fn dead_keys_make_room_for_those_that_come_while_they_are_reclaimed() {
     // Four dead or dying keys fill the cache; two come. A full cache can only be one that had not heard of the time.

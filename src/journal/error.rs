@@ -47,7 +47,8 @@ pub enum Problem {
     Damaged,
     /// A later version of this library wrote the journal.
     LaterVersion,
-    /// The file system refused. The call that failed changed nothing, and a later one may succeed.
+    /// The file system refused. What was being written is not recorded (of a batch, what its verdicts do not answer), and a
+    /// later call may succeed.
     Io(io::ErrorKind),
     /// The file system failed to sync or to undo a write, and failed again in another file. This cache records nothing
     /// more; what it holds it still answers. Whether the calls that failed count after a restart is not known.
@@ -70,6 +71,11 @@ impl JournalError {
     /// This, and the cache gives up.
     pub(crate) fn stopping(self) -> Self {
         Self(Box::new(Inner { problem: Problem::Stopped, ..*self.0 }))
+    }
+
+    /// Whether the disk, or what of it this user may take, is full.
+    pub(super) fn is_for_want_of_room(&self) -> bool {
+        matches!(self.0.problem, Problem::Io(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
     /// What kind of error this is.
@@ -110,7 +116,9 @@ impl fmt::Display for JournalError {
             Problem::LaterVersion => {
                 write!(f, "{path} was written by a later version ({detail}): open it with that version")
             }
-            Problem::Io(_) => write!(f, "{path}: {detail}; nothing was recorded: mend the cause and try again"),
+            Problem::Io(_) => {
+                write!(f, "{path}: {detail}; what was being written is not recorded: mend the cause and try again")
+            }
             Problem::Stopped => write!(
                 f,
                 "{path}: {detail}; the journal cannot be trusted any more and takes no further keys: stop consuming, do \

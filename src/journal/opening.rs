@@ -124,7 +124,7 @@ impl Opening {
         Ok(Header::decode(&bytes.map_err(|error| failed(&*self.storage, "read", &name, &error))?))
     }
 
-    /// A file as a whole: a segment is some tens of megabytes at most.
+    /// A file as a whole: a segment is some tens of megabytes, or what one batch took.
     fn read(&self, name: &str) -> Result<Vec<u8>, JournalError> {
         self.storage.read(name, 0, usize::MAX).map_err(|error| failed(&*self.storage, "read", name, &error))
     }
@@ -140,7 +140,11 @@ impl Opening {
         let Read { mut recovery, watermark, sequence, segments, mut damage } = self.read_all(cache, options)?;
         let mut next_number = self.next_number;
         for damage in &mut damage {
-            self.set_aside(damage, &mut next_number)?;
+            match self.set_aside(damage, &mut next_number) {
+                // It stays where it is, and does no harm there: nothing is appended to a segment that was read.
+                Err(error) if error.is_for_want_of_room() => {}
+                done => done?,
+            }
         }
         // What is left of an end is nothing: a crash came between the making of a file and its first write.
         damage.retain(|damage| damage.public.bytes > 0);

@@ -80,7 +80,7 @@ impl Shared {
     }
 
     /// As [`Writer::maintain`], unless another thread is at it; if `is_due_only`, when it is time.
-    pub(crate) fn maintain(&self, keys: &dyn Keys, watermark: u64, steps: usize, is_due_only: bool) {
+    pub(crate) fn maintain(&self, keys: &dyn Keys, watermark: u64, steps: u64, is_due_only: bool) {
         if let Some(mut writer) = self.writer.try_lock()
             && (writer.is_due() || !is_due_only)
         {

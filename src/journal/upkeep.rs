@@ -1,10 +1,11 @@
 //! Keeping the journal small: segments whose time is over go, live keys that hold up others are written again.
 
 use super::opening::failed;
-use super::record::encode_entry;
-use super::record::{ENTRY_BYTES, FRAME_BYTES_MAX, FRAME_ENTRIES_MAX, Frame, Frames, HEADER_BYTES, Item, Kind};
-use super::writer::{Draft, SEGMENT_BYTES_MIN, Writer};
-use super::{JournalError, Problem, segment};
+use super::record::{
+    ENTRY_BYTES, FRAME_BYTES_MAX, FRAME_ENTRIES_MAX, Frame, Frames, HEADER_BYTES, Item, Kind, encode_entry,
+};
+use super::writer::{Draft, MAINTENANCE_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Writer};
+use super::{JournalError, segment};
 use crate::Fingerprint;
 use crate::engine::Held;
 use std::io::ErrorKind;
@@ -12,11 +13,11 @@ use std::io::ErrorKind;
 /// Read of a segment that is rewritten in one step: some hundreds of microseconds, for its keys are looked up.
 const STEP_BYTES: usize = 1 << 16;
 /// Steps that `advance` and `observe` take.
-pub(crate) const STEPS_PER_PROGRESS: usize = 4;
+pub(crate) const STEPS_PER_PROGRESS: u64 = 4;
 /// Steps that an opening takes: as many small segments become one, where a cache is opened for a few keys at a time.
-pub(crate) const STEPS_PER_OPENING: usize = 16;
-/// Segments that there may be, whatever their size: each is a file to be opened and read.
-const SEGMENTS_MAX: usize = 32;
+pub(crate) const STEPS_PER_OPENING: u64 = 16;
+/// Segments that there may be besides those that are of full size: each is a file to be opened and read.
+const SEGMENTS_MAX: u64 = 32;
 
 const _: () = assert!(STEP_BYTES > FRAME_BYTES_MAX, "a step gets at least one frame further");
 
@@ -24,12 +25,15 @@ const _: () = assert!(STEP_BYTES > FRAME_BYTES_MAX, "a step gets at least one fr
 pub(crate) trait Keys {
     fn len(&self) -> usize;
     fn held(&self, key: Fingerprint) -> Held;
+    /// No less than what any key was gone by that is not held any more.
+    fn watermark(&self) -> u64;
 }
 
 impl Writer {
-    /// Removes what is not needed any more, in up to `steps` steps of bounded work. Whatever fails is tried again: it only
-    /// keeps keys longer.
-    pub(crate) fn maintain(&mut self, keys: &dyn Keys, watermark: u64, steps: usize) {
+    /// Removes what is not needed any more, in up to `steps` steps of bounded work, or as many as what was appended since asks
+    /// for. Whatever fails is tried again: it only keeps keys longer.
+    pub(crate) fn maintain(&mut self, keys: &dyn Keys, watermark: u64, steps: u64) {
+        let steps = steps.max(self.appended_bytes / MAINTENANCE_BYTES);
         self.appended_bytes = 0;
         let live_bytes = (keys.len() * ENTRY_BYTES) as u64;
         self.adapt_segments(live_bytes);
@@ -37,7 +41,8 @@ impl Writer {
         for _ in 0..steps {
             // Somewhat before the three times that are promised.
             let is_small = self.bytes() <= live_bytes / 4 * 11 + 2 * SEGMENT_BYTES_MIN;
-            if maintained.is_err() || (is_small && self.sealed.len() <= SEGMENTS_MAX) {
+            let are_few = self.sealed.len() as u64 <= SEGMENTS_MAX + 3 * (live_bytes / SEGMENT_BYTES_MAX);
+            if maintained.is_err() || (is_small && are_few) {
                 break;
             }
             maintained = self.rewrite_some(keys, watermark);
@@ -62,7 +67,7 @@ impl Writer {
         if let Err(error) = self.sync_all(watermark) {
             let newest = self.segments().map(|segment| segment.number).max();
             let oldest = past[0].number;
-            if error.problem() != Problem::Io(ErrorKind::StorageFull) || newest == Some(oldest) {
+            if !error.is_for_want_of_room() || newest == Some(oldest) {
                 return Err(error);
             }
             self.remove(oldest)?;
@@ -121,6 +126,8 @@ impl Writer {
             segment.is_damaged = true;
             return Ok(());
         }
+        // What was not held may be gone by a watermark that came meanwhile.
+        let watermark = watermark.max(keys.watermark());
         // What follows in this segment is not covered by what comes before, as a rule.
         let others = self.segments().filter(|segment| segment.number != number || !is_in_order);
         step.tidy(others.map(|segment| segment.first).fold(u64::MAX, u64::min));
@@ -137,7 +144,7 @@ impl Writer {
     }
 
     fn adapt_segments(&mut self, live_bytes: u64) {
-        self.segment_bytes_max = (live_bytes / 4).clamp(SEGMENT_BYTES_MIN, super::writer::SEGMENT_BYTES_MAX);
+        self.segment_bytes_max = (live_bytes / 4).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
     }
 }
 

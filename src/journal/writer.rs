@@ -13,8 +13,10 @@ use std::io;
 /// segment's last key, large enough that files are few.
 pub(super) const SEGMENT_BYTES_MIN: u64 = 1 << 16;
 pub(super) const SEGMENT_BYTES_MAX: u64 = 1 << 26;
+/// Of what the largest batch took up, so much is kept for the next.
+const KEPT_BYTES: usize = 1 << 20;
 /// Bytes appended between two rounds of maintenance.
-const MAINTENANCE_BYTES: u64 = 1 << 14;
+pub(super) const MAINTENANCE_BYTES: u64 = 1 << 14;
 
 /// What one write makes durable.
 #[derive(Default)]
@@ -47,6 +49,7 @@ impl Ops {
 
     pub(crate) fn clear(&mut self) {
         self.keys.clear();
+        self.keys.shrink_to(KEPT_BYTES);
         self.forgotten.clear();
         self.latest = 0;
     }
@@ -208,6 +211,7 @@ impl Writer {
 
     fn encode(&mut self, drafts: &[Draft<'_>], watermark: u64, active: &mut Active) {
         self.frames.clear();
+        self.frames.shrink_to(KEPT_BYTES);
         if active.is_new {
             let created = Timestamp::now().as_millis();
             Header::new(active.segment.salt, created, &self.secret).encode(&mut self.frames);
@@ -305,8 +309,11 @@ impl Writer {
     fn cut_back(&mut self, active: Active) -> io::Result<()> {
         let Active { segment, is_new, .. } = active;
         if is_new {
-            self.storage.remove(&segment.name())?;
-            return self.storage.sync_dir();
+            let removed = self.storage.remove(&segment.name()).and_then(|()| self.storage.sync_dir());
+            if removed.is_err() {
+                self.sealed.push(segment); // what may be in it must not be forgotten
+            }
+            return removed;
         }
         let cut = self.storage.truncate(&segment.name(), segment.bytes);
         self.sealed.push(segment);

@@ -1,6 +1,6 @@
 //! Many keys at once: sorted by shard, so that a lock is taken once for many keys.
 
-use super::inner::{Admitted, Inner, Local};
+use super::inner::{Inner, Local};
 use crate::engine::Full;
 use crate::locks::MutexGuard;
 use crate::{Error, Fingerprint, Timestamp, Verdict};
@@ -37,7 +37,7 @@ pub(super) fn restore(inner: &Inner, entries: &[(Fingerprint, Timestamp)]) -> Re
     with_sorted(|sorted| {
         for block in entries.chunks(BLOCK) {
             if inner.spare.lend(block.len()) {
-                sorted.sort(inner, block, |time| time);
+                sorted.sort(inner, block);
                 let mut room = block.len();
                 for shard in 0..inner.shards.len() {
                     let mut local = inner.enter(shard, 0);
@@ -79,14 +79,16 @@ fn insert_blocks(
     call: u64,
 ) -> Result<(), Full> {
     for block in entries.chunks(BLOCK) {
-        // Room for all, or else one by one: an entry that finds none must leave those after it untouched.
-        if inner.spare.lend(block.len()) {
-            sorted.sort(inner, block, |time| Timestamp::from_millis(inner.admit_known(time)));
+        // Room for all, or else one by one: an entry that finds none must leave those after it untouched. Likewise where a
+        // time is clamped, which is seldom.
+        let latest = block.iter().fold(Timestamp::from_millis(0), |latest, (_, time)| latest.max(*time));
+        if inner.is_believed(latest) && inner.spare.lend(block.len()) {
+            sorted.sort(inner, block);
             let unused = sorted.insert(inner, block.len(), verdicts, call);
             inner.spare.take_back(block.len(), unused);
         } else {
             for (key, time) in block {
-                let time = Admitted::Known(inner.admit_known(*time));
+                let time = inner.admit_known(*time);
                 verdicts.push(inner.insert_unsettled(inner.hasher.hash(*key), *key, time, call)?);
             }
         }
@@ -110,12 +112,7 @@ struct Sorted {
 
 impl Sorted {
     /// A counting sort: entries of one shard keep their order.
-    fn sort(
-        &mut self,
-        inner: &Inner,
-        block: &[(Fingerprint, Timestamp)],
-        mut admit: impl FnMut(Timestamp) -> Timestamp,
-    ) {
+    fn sort(&mut self, inner: &Inner, block: &[(Fingerprint, Timestamp)]) {
         let shards = inner.shards.len();
         self.entries.resize(block.len(), (Fingerprint([0; 2]), Timestamp::from_millis(0)));
         self.origins.resize(block.len(), 0);
@@ -131,11 +128,11 @@ impl Sorted {
         for shard in 2..shards + 2 {
             self.starts[shard] += self.starts[shard - 1];
         }
-        for ((origin, (key, time)), shard) in (0..).zip(block).zip(&self.shards) {
+        for ((origin, entry), shard) in (0..).zip(block).zip(&self.shards) {
             let next = &mut self.starts[*shard as usize + 1];
             let at = *next as usize;
             *next += 1;
-            self.entries[at] = (*key, admit(*time));
+            self.entries[at] = *entry;
             self.origins[at] = origin;
         }
     }

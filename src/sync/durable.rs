@@ -24,9 +24,10 @@ impl DedupCache {
     /// touched.
     ///
     /// Reads the journal: some 100 ns a key. Bytes that are damaged are skipped and reported by
-    /// [`recovery`](Self::recovery). The horizon may differ from last time, `max_keys` too if the keys still fit. Leave
-    /// [`Config::secret`] out: a random one is made for a new directory and kept there, in a file that only its owner
-    /// may read.
+    /// [`recovery`](Self::recovery). The horizon may differ from last time: with a longer one, keys that the shorter one had
+    /// forgotten by then may come out `Fresh` until the watermark has moved on by the difference. `max_keys` may differ too
+    /// if the keys still fit. Leave [`Config::secret`] out: a random one is made for a new directory and kept there, in a
+    /// file that only its owner may read.
     ///
     /// Threads that commit while another writes are written together next: with [`Durability::Power`], many share one
     /// sync. Until a key is written, its copies are `InFlight`.
@@ -172,7 +173,9 @@ impl Inner {
         }
         // Where the watermark has moved on, to a later time than in memory: late is safe.
         let time = time.past(self.published.watermark());
-        let recorded = self.record(journal, &mut one(key, time));
+        let mut ops = Ops::default();
+        ops.record(key, time);
+        let recorded = self.record(journal, &mut ops);
         self.with_caught_up(hash, |shard| {
             shard.settle(call);
             if recorded.is_err() {
@@ -254,11 +257,13 @@ impl Inner {
         for part in entries.chunks(ENTRIES_PER_WRITE) {
             let call = journal.shared.next_call();
             let first = verdicts.len();
+            let ceiling = self.published.ceiling();
             let inserted = batch::insert_part(self, part, verdicts, call);
             let answers = &verdicts[first..];
             let fresh = || part.iter().zip(answers).filter(|(_, verdict)| **verdict == Verdict::Fresh);
-            // A clamped time may be clamped to a later one here than in memory: late is safe.
-            let ceiling = self.published.ceiling();
+            // A clamped time may be clamped to a later one here than in memory: late is safe. The first `now` of a manual clock
+            // brings the ceiling down.
+            let ceiling = ceiling.max(self.published.ceiling());
             fresh().for_each(|((key, time), _)| ops.record(*key, time.as_millis().min(ceiling)));
             let recorded = if ops.is_empty() { Ok(()) } else { self.record(journal, &mut ops) };
             if recorded.is_err() {
@@ -297,10 +302,12 @@ impl Inner {
         ops.forget(key);
         let recorded = self.record(journal, &mut ops);
         journal.shared.note(&recorded);
-        self.with_caught_up(hash, |shard| {
+        let is_gone = self.with_caught_up(hash, |shard| {
             shard.settle(call);
             recorded.is_ok() && shard.forget(hash, key)
-        })
+        });
+        self.maintain(journal);
+        is_gone
     }
 
     /// Writes the watermark if it has moved.
@@ -334,12 +341,6 @@ impl DedupCache {
     }
 }
 
-fn one(key: Fingerprint, time: u64) -> Ops {
-    let mut ops = Ops::default();
-    ops.record(key, time);
-    ops
-}
-
 impl Keys for Inner {
     fn len(&self) -> usize {
         self.shards.iter().map(|local| local.lock().shard.len()).sum()
@@ -348,6 +349,10 @@ impl Keys for Inner {
     fn held(&self, key: Fingerprint) -> Held {
         let hash = self.hasher.hash(key);
         self.shards[hash.shard(self.shards.len())].lock().shard.held(hash, key)
+    }
+
+    fn watermark(&self) -> u64 {
+        self.published.watermark()
     }
 }
 

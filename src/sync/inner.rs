@@ -131,16 +131,28 @@ impl Inner {
     #[inline]
     pub(super) fn admit(&self, msg_time: Option<Timestamp>) -> Result<Admitted, Error> {
         match msg_time {
-            Some(time) => Ok(Admitted::Known(self.admit_known(time))),
-            None => self.change_progress(Progress::admit_unknown).map(Admitted::Unknown),
+            Some(time) => Ok(self.admit_known(time)),
+            None => self.change_progress(Progress::admit_unknown).map(Admitted::AtLeast),
         }
     }
 
     #[inline]
-    pub(super) fn admit_known(&self, time: Timestamp) -> u64 {
-        match time.as_millis() {
-            believed if believed <= self.published.ceiling() => believed,
-            _ => self.change_progress(|progress| progress.admit_known(time)),
+    pub(super) fn admit_known(&self, time: Timestamp) -> Admitted {
+        if time.as_millis() <= self.published.ceiling() {
+            return Admitted::Exactly(time.as_millis());
+        }
+        match self.change_progress(|progress| progress.admit_known(time)) {
+            believed if believed == time.as_millis() => Admitted::Exactly(believed),
+            clamped => Admitted::AtLeast(clamped),
+        }
+    }
+
+    /// Whether a message may have this time, by a clock that is read now if that decides it.
+    pub(super) fn is_believed(&self, time: Timestamp) -> bool {
+        let is_believed = || time.as_millis() <= self.published.ceiling();
+        is_believed() || {
+            self.change_progress(Progress::read_clock);
+            is_believed()
         }
     }
 
@@ -174,17 +186,18 @@ impl Inner {
 /// The time that a delivery counts with.
 #[derive(Clone, Copy)]
 pub(super) enum Admitted {
-    Known(u64),
-    /// At least this, and no earlier than the watermark: it may have moved since, but nothing older is delivered.
-    Unknown(u64),
+    Exactly(u64),
+    /// One that is unknown, or was clamped: at least this, and no earlier than the watermark, which may have moved since,
+    /// but nothing older is delivered.
+    AtLeast(u64),
 }
 
 impl Admitted {
     #[inline]
     pub(super) fn past(self, watermark: u64) -> u64 {
         match self {
-            Self::Known(time) => time,
-            Self::Unknown(time) => time.max(watermark),
+            Self::Exactly(time) => time,
+            Self::AtLeast(time) => time.max(watermark),
         }
     }
 }

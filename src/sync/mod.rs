@@ -139,11 +139,14 @@ impl DedupCache {
         let hash = inner.hasher.hash(key);
         let now = inner.now();
         let claimed = inner.with_room(hash, |shard| shard.claim(hash, key, time.past(shard.watermark()), now))?;
-        let claimed = claimed.map(|generation| Claim::new(self.clone(), hash, key, generation));
-        if let Claimed::Fresh(_) = claimed {
-            inner.check_journal()?; // what could not be committed must not be begun: the claim is given up
+        if let Claimed::Fresh(generation) = claimed
+            && let Err(error) = inner.check_journal()
+        {
+            // What could not be committed must not be begun.
+            inner.with_caught_up(hash, |shard| shard.take_back_claim(hash, key, generation));
+            return Err(error.into());
         }
-        Ok(claimed)
+        Ok(claimed.map(|generation| Claim::new(self.clone(), hash, key, generation)))
     }
 
     /// Claims, runs `handler` if the delivery is fresh, and commits; or gives the claim up if the handler returns `Err` or

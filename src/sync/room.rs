@@ -5,6 +5,7 @@ use super::inner::{Inner, Local};
 use crate::engine::{Full, IndexHash, Shard};
 use crate::locks::Ordering::{Acquire, Relaxed, Release};
 use crate::locks::{AtomicU64, MutexGuard, yield_now};
+use crate::watermark::Progress;
 
 const PORTION_MAX: usize = 1024;
 
@@ -104,6 +105,8 @@ impl Inner {
     #[cold]
     fn find_room<'a>(&'a self, at: usize, local: MutexGuard<'a, Local>) -> (MutexGuard<'a, Local>, bool) {
         drop(local);
+        // Nothing is called full by a clock that was read long ago.
+        self.change_progress(Progress::read_clock);
         // In the order of their numbers, as whoever holds more than one does.
         let mut all: Vec<_> = (0..self.shards.len()).map(|shard| self.enter(shard, 0)).collect();
         for local in &mut all {

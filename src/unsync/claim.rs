@@ -2,7 +2,7 @@
 
 use super::DedupCache;
 use crate::answer::Outcome;
-use crate::engine::IndexHash;
+use crate::engine::{Full, IndexHash};
 use crate::fingerprint::Key;
 use crate::{Claimed, Error, Fingerprint, Timestamp};
 
@@ -42,13 +42,19 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn claim(&mut self, key: impl Key, msg_time: impl Into<Option<Timestamp>>) -> Result<Claimed<Claim>, Error> {
+        let msg_time = msg_time.into();
         let (hash, key, time) = self.enter(key, msg_time)?;
-        let claimed = self.shard.claim(hash, key, time, self.progress.now())?;
+        let mut claimed = self.shard.claim(hash, key, time, self.progress.now());
+        if claimed == Err(Full) && self.has_moved_on() {
+            let time = self.admit(msg_time)?;
+            claimed = self.shard.claim(hash, key, time, self.progress.now());
+        }
+        let claimed = claimed?;
         if let (Claimed::Fresh(generation), Some(journal)) = (&claimed, &self.journal)
             && let Err(error) = journal.writer.check()
         {
             // What could not be committed must not be begun.
-            self.shard.abort(hash, key, *generation);
+            self.shard.take_back_claim(hash, key, *generation);
             return Err(error.into());
         }
         Ok(claimed.map(|generation| Claim { hash, key, generation }))

@@ -20,9 +20,10 @@ impl DedupCache {
     /// touched.
     ///
     /// Reads the journal: some 100 ns a key. Bytes that are damaged are skipped and reported by
-    /// [`recovery`](Self::recovery). The horizon may differ from last time, `max_keys` too if the keys still fit. Leave
-    /// [`Config::secret`] out: a random one is made for a new directory and kept there, in a file that only its owner
-    /// may read.
+    /// [`recovery`](Self::recovery). The horizon may differ from last time: with a longer one, keys that the shorter one had
+    /// forgotten by then may come out `Fresh` until the watermark has moved on by the difference. `max_keys` may differ too
+    /// if the keys still fit. Leave [`Config::secret`] out: a random one is made for a new directory and kept there, in a
+    /// file that only its owner may read.
     ///
     /// # Errors
     ///
@@ -144,10 +145,16 @@ impl DedupCache {
             return Ok(());
         }
         journal.writer.record(&journal.ops, self.progress.watermark())?;
-        if journal.writer.is_due() {
+        self.maintain();
+        Ok(())
+    }
+
+    pub(super) fn maintain(&mut self) {
+        if let Some(journal) = &mut self.journal
+            && journal.writer.is_due()
+        {
             journal.writer.maintain(&self.shard, self.progress.watermark(), 1);
         }
-        Ok(())
     }
 
     #[inline(never)]
@@ -221,6 +228,10 @@ impl Keys for Shard {
 
     fn held(&self, key: Fingerprint) -> Held {
         self.held(self.hash(key), key)
+    }
+
+    fn watermark(&self) -> u64 {
+        self.watermark()
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) mod fuzzing;
 pub use claim::Claim;
 
 use crate::config::Checked;
-use crate::engine::{IndexHash, IndexHasher, Settings, Shard};
+use crate::engine::{Full, IndexHash, IndexHasher, Settings, Shard};
 use crate::fingerprint::{Key, Secret};
 use crate::watermark::Progress;
 use crate::{Config, Error, Fingerprint, MinMsgTime, Stats, Timestamp, Verdict, WhenFull};
@@ -99,8 +99,14 @@ impl DedupCache {
     /// ```
     #[inline]
     pub fn insert(&mut self, key: impl Key, msg_time: impl Into<Option<Timestamp>>) -> Result<Verdict, Error> {
-        let (hash, key, time) = self.enter(key, msg_time)?;
-        let verdict = self.shard.insert(hash, key, time, self.progress.now())?;
+        let msg_time = msg_time.into();
+        let (hash, key, mut time) = self.enter(key, msg_time)?;
+        let mut verdict = self.shard.insert(hash, key, time, self.progress.now());
+        if verdict == Err(Full) && self.has_moved_on() {
+            time = self.admit(msg_time)?;
+            verdict = self.shard.insert(hash, key, time, self.progress.now());
+        }
+        let verdict = verdict?;
         if verdict == Verdict::Fresh && self.journal.is_some() {
             self.record_insert(hash, key, time)?;
         }
@@ -140,7 +146,11 @@ impl DedupCache {
         let latest = entries.iter().fold(0, |latest, (_, time)| time.as_millis().max(latest));
         let clamped = (latest > self.progress.ceiling()).then(|| self.clamp(entries));
         let entries = clamped.as_deref().unwrap_or(entries);
-        let decided = self.shard.insert_batch(entries, self.progress.now(), |at, verdict| verdicts[at] = verdict);
+        let mut decided = self.shard.insert_batch(entries, self.progress.now(), |at, verdict| verdicts[at] = verdict);
+        if decided < entries.len() && self.has_moved_on() {
+            let (rest, verdicts) = (&entries[decided..], &mut verdicts[decided..]);
+            decided += self.shard.insert_batch(rest, self.progress.now(), |at, verdict| verdicts[at] = verdict);
+        }
         verdicts.truncate(decided);
         if self.journal.is_some() {
             self.record_batch(entries, verdicts)?;
@@ -240,7 +250,9 @@ impl DedupCache {
     pub fn forget(&mut self, key: impl Key) -> bool {
         let key = key.fingerprint(&self.secret);
         let hash = self.shard.hash(key);
-        self.record_forget(hash, key) && self.shard.forget(hash, key)
+        let is_gone = self.record_forget(hash, key) && self.shard.forget(hash, key);
+        self.maintain();
+        is_gone
     }
 
     /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus at a time, some tens
@@ -296,19 +308,32 @@ impl DedupCache {
     }
 
     #[inline(always)]
-    fn enter(
-        &mut self,
-        key: impl Key,
-        msg_time: impl Into<Option<Timestamp>>,
-    ) -> Result<(IndexHash, Fingerprint, u64), Error> {
+    fn enter(&mut self, key: impl Key, msg_time: Option<Timestamp>) -> Result<(IndexHash, Fingerprint, u64), Error> {
         self.count_calls(1);
-        let time = match msg_time.into() {
+        let time = self.admit(msg_time)?;
+        let key = key.fingerprint(&self.secret);
+        Ok((self.shard.hash(key), key, time))
+    }
+
+    /// The time that a delivery counts with.
+    #[inline(always)]
+    fn admit(&mut self, msg_time: Option<Timestamp>) -> Result<u64, Error> {
+        let time = match msg_time {
             Some(time) => self.progress.admit_known(time),
             None => self.progress.admit_unknown()?,
         };
         self.catch_up();
-        let key = key.fingerprint(&self.secret);
-        Ok((self.shard.hash(key), key, time))
+        Ok(time)
+    }
+
+    /// Whether the watermark goes further as soon as the clock is read: nothing is called full by a clock that was read
+    /// long ago.
+    #[cold]
+    fn has_moved_on(&mut self) -> bool {
+        let before = self.progress.watermark();
+        self.progress.read_clock();
+        self.catch_up();
+        self.progress.watermark() > before
     }
 
     #[inline(always)]

@@ -48,6 +48,27 @@ on_both_fronts! {
         assert!(cache.stats().memory_bytes < 5_000 * 80, "{} bytes", cache.stats().memory_bytes);
     }
 
+    fn nothing_is_full_by_a_clock_that_was_read_long_ago<C: Front>() {
+        let millisecond = Duration::from_millis(1);
+        let horizon = Horizon::new(millisecond, Duration::ZERO).max_retention(millisecond);
+        let passes = || std::thread::sleep(Duration::from_millis(20));
+        let mut cache = C::new(Config::new(horizon).max_keys(1)).unwrap();
+        assert_eq!(cache.insert("a", None), Ok(Verdict::Fresh));
+        passes();
+        assert_eq!(cache.insert("b", None), Ok(Verdict::Fresh));
+        passes();
+        let Ok(Claimed::Fresh(claim)) = cache.claim("c", None) else { panic!("there is room") };
+        cache.commit(claim).unwrap();
+        passes();
+        // By a clock that is half a minute ahead of this one's: it is not over soon.
+        let ahead = Timestamp::from_millis(Timestamp::now().as_millis() + 30_000);
+        let mut verdicts = Vec::new();
+        cache.insert_batch(&[(cache.fingerprint("d"), ahead)], &mut verdicts).unwrap();
+        assert_eq!(verdicts, [Verdict::Fresh]);
+        assert_eq!(cache.insert("e", None), Err(Error::Full));
+        cache.validate();
+    }
+
     fn open_claims_take_room_and_give_it_back<C: Front>() {
         let mut cache = C::new(config(2)).unwrap();
         let Ok(Claimed::Fresh(first)) = cache.claim("a", Some(5)) else { panic!() };

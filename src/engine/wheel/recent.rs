@@ -27,7 +27,7 @@ impl Recent {
         let lives = if self.level < LEVELS { lives_of(self.level) } else { (0, u64::MAX) };
         let slot = Deadlines::between(self.tick << shift_of(self.level), due_at(self.tick, self.level));
         let accepted = slot.within(watermark.saturating_add(lives.0), watermark.saturating_add(lives.1));
-        Self { chunk: self.chunk, level: self.level, tick: self.tick, accepted }
+        Self { accepted, ..self }
     }
 
     /// The same place under a watermark that has moved, if keys still go there: without a watermark they go to other levels.

@@ -204,9 +204,36 @@ on_both_fronts! {
                 storage.boxed().truncate(&name, bytes.len() as u64 - 3).unwrap();
             }
         }
-        storage.fail(0..usize::MAX, Fault::Short(ErrorKind::StorageFull));
-        (0..20).for_each(|_| assert!(S::open(&storage, Durability::Process).is_err()));
-        assert_eq!(storage.disk().contents().len(), before);
+        for full in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            storage.fail(0..usize::MAX, Fault::Short(full));
+            (0..20).for_each(|_| drop(S::open(&storage, Durability::Process)));
+            assert_eq!(storage.disk().contents().len(), before);
+        }
+    }
+
+    /// Or what has expired could not be removed to make room.
+    fn a_torn_end_stays_where_it_is_on_a_full_disk<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        for key in ["a", "b"] {
+            let _ = cache.put(key, 10_000).unwrap();
+        }
+        drop(cache);
+        let [name] = &*segments(&storage.disk()) else { panic!("one segment") };
+        storage.boxed().truncate(name, storage.disk().contents()[name].len() as u64 - 3).unwrap();
+        for full in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            let keeps_the_end = storage.calls() + 5; // after listing, the secret, the segment, and its end
+            storage.fail(keeps_the_end..usize::MAX, Fault::Short(full));
+            let mut cache = S::open(&storage, Durability::Process).unwrap();
+            assert!(cache.is_held("a") && !cache.is_held("b"));
+            let [damage] = &*cache.report().damage else { panic!("one torn end") };
+            assert_eq!((damage.bytes, &damage.kept_in), (53, &None));
+            assert!(matches!(cache.put("b", 10_000), Err(Error::Journal(_))));
+        }
+        storage.fail(0..0, Fault::Error(ErrorKind::Other));
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        assert!(cache.report().damage[0].kept_in.is_some());
+        assert_eq!(cache.put("b", 10_000), Ok(Verdict::Fresh));
     }
 
     fn a_second_failed_sync_stops_the_journal_and_says_what_to_do<S: Subject>() {
@@ -220,6 +247,7 @@ on_both_fronts! {
         storage.fail(0..0, Fault::Error(ErrorKind::Other));
         assert!(matches!(cache.put("c", 10_000), Err(Error::Journal(_))), "not trusted again");
         assert!(matches!(cache.begin("c", 10_000), Err(Error::Journal(_))), "no effect that cannot be recorded");
+        assert_eq!(cache.fresh(), 1, "answers are counted, not attempts");
         assert!(matches!(cache.begin("a", 10_000), Ok(Claimed::Duplicate)), "reads go on");
         let mut verdicts = Vec::new();
         cache.put_all(&[(cache.fingerprint_of("a"), Timestamp::from_millis(10_000))], &mut verdicts).unwrap();

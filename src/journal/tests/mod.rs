@@ -46,6 +46,7 @@ trait Subject: Sized {
     fn is_held(&self, key: &str) -> bool;
     fn report(&self) -> &Recovery;
     fn failures(&self) -> u64;
+    fn fresh(&self) -> u64;
     fn count(&self) -> usize;
     fn check(&self);
     fn with_writer<R>(&mut self, call: impl FnOnce(&mut Writer, &dyn Keys, u64) -> R) -> R;
@@ -107,6 +108,9 @@ macro_rules! subject {
             }
             fn failures(&self) -> u64 {
                 self.stats().journal_failures
+            }
+            fn fresh(&self) -> u64 {
+                self.stats().fresh
             }
             fn count(&self) -> usize {
                 self.len()

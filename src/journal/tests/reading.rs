@@ -38,6 +38,10 @@ impl Keys for OnTheirWay {
     fn held(&self, _: Fingerprint) -> Held {
         Held::Unsettled
     }
+
+    fn watermark(&self) -> u64 {
+        0
+    }
 }
 
 on_both_fronts! {

@@ -2,6 +2,7 @@
 
 use super::upkeep::{batch, large};
 use super::*;
+use crate::engine::Held;
 use crate::journal::simulated::Fault;
 use std::io::ErrorKind;
 
@@ -109,6 +110,49 @@ on_both_fronts! {
         assert_eq!(segments(&storage.disk()).len(), 1);
         drop(cache);
         assert_eq!(S::open(&storage, Durability::Process).unwrap().progress(), 30_000);
+    }
+
+    /// Another thread moves the watermark, and forgets a key, while its segment is rewritten under an earlier one.
+    fn a_key_goes_only_with_the_watermark_that_it_is_gone_by<S: Subject>() {
+        struct MovedOn;
+        impl Keys for MovedOn {
+            fn len(&self) -> usize {
+                0
+            }
+            fn held(&self, _: Fingerprint) -> Held {
+                Held::No
+            }
+            fn watermark(&self) -> u64 {
+                10_000 + SPAN + 1
+            }
+        }
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Power).unwrap();
+        let _ = cache.put("a", 10_000).unwrap();
+        let [old] = &*segments(&storage.disk()) else { panic!("one segment") };
+        cache.with_writer(|writer, _, watermark| {
+            writer.seal();
+            writer.rewrite_some(&MovedOn, watermark).unwrap();
+        });
+        assert!(!segments(&storage.disk()).contains(old));
+        drop(cache);
+        assert_eq!(S::open(&storage, Durability::Power).unwrap().progress(), 10_000 + SPAN + 1);
+    }
+
+    /// Of a file that could neither be synced nor removed nobody knows what it holds after a restart.
+    fn a_tombstone_stays_while_a_file_that_could_not_be_removed_has_its_key<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Power).unwrap();
+        storage.fail(storage.calls() + 2..storage.calls() + 4, Fault::Error(ErrorKind::Other));
+        assert_eq!(cache.put("a", 10_000), Ok(Verdict::Fresh), "recorded in another");
+        assert_eq!(segments(&storage.disk()).len(), 2);
+        assert!(cache.remove("a"));
+        cache.with_writer(|writer, keys, watermark| {
+            writer.seal();
+            (0..6).for_each(|_| writer.rewrite_some(keys, watermark).unwrap());
+        });
+        drop(cache);
+        assert!(!S::open(&storage, Durability::Power).unwrap().is_held("a"));
     }
 
     fn a_tombstone_stays_while_a_segment_that_could_not_be_read_has_its_key<S: Subject>() {

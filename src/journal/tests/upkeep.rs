@@ -1,6 +1,7 @@
 //! The disk holds what is needed and little more.
 
 use super::*;
+use crate::engine::Held;
 use crate::journal::Ops;
 use crate::journal::record::{Frames, HEADER_BYTES, Header, Item, Kind};
 use crate::journal::simulated::Fault;
@@ -225,23 +226,68 @@ on_both_fronts! {
     /// Nobody tells of the queue's progress meanwhile.
     fn batches_that_make_room_for_others_do_not_fill_the_disk_and_come_back_as_they_were<S: Subject>() {
         let storage = Simulated::default();
-        let config = config().max_keys(2_000).when_full(crate::WhenFull::ForgetOldest);
+        const KEYS: usize = 12_000;
+        let config = config().max_keys(KEYS).when_full(crate::WhenFull::ForgetOldest);
         let mut cache = S::open_on(&storage, config.clone(), Durability::Process, OpenOptions::new()).unwrap();
         cache.follow(9_000).unwrap();
         let mut names = Vec::new();
-        for number in 0..200u32 {
-            names = (0..1_000).map(|key| (number * 1_000 + key).to_string()).chain(names).take(10_000).collect();
-            let time = Timestamp::from_millis(10_000 + 100 * u64::from(number)); // a slot of the wheel each
-            let entries: Vec<_> = names[..1_000].iter().map(|name| (cache.fingerprint_of(name), time)).collect();
+        // More at once than is written again in one step.
+        for number in 0..30 {
+            names = (0..KEYS / 2).map(|key| (number * KEYS + key).to_string()).chain(names).take(3 * KEYS).collect();
+            let time = Timestamp::from_millis(10_000 + 100 * number as u64); // a slot of the wheel each
+            let entries: Vec<_> = names[..KEYS / 2].iter().map(|name| (cache.fingerprint_of(name), time)).collect();
             cache.put_all(&entries, &mut Vec::new()).unwrap();
-            assert!(disk_bytes(&storage) <= 3 * 2_000 * ENTRY_BYTES + SLACK, "{} bytes", disk_bytes(&storage));
+            assert!(disk_bytes(&storage) <= 3 * KEYS as u64 * ENTRY_BYTES + SLACK, "{} bytes", disk_bytes(&storage));
         }
         let held = |cache: &S| names.iter().map(|name| cache.is_held(name)).collect::<Vec<_>>();
         let before = held(&cache);
         drop(cache);
         let cache = S::open_on(&storage, config, Durability::Process, OpenOptions::new()).unwrap();
-        assert_eq!(cache.count(), 2_000);
-        assert!(held(&cache) == before && before.iter().filter(|is_held| **is_held).count() == 2_000);
+        assert_eq!(cache.count(), KEYS);
+        assert!(held(&cache) == before && before.iter().filter(|is_held| **is_held).count() == KEYS);
+    }
+
+    fn batches_that_are_forgotten_one_by_one_do_not_fill_the_disk<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+        let names: Vec<_> = (0..2_000).map(|key: u32| key.to_string()).collect();
+        let entries = names.iter().map(|name| (cache.fingerprint_of(name), Timestamp::from_millis(10_000)));
+        let entries: Vec<_> = entries.collect();
+        for round in 0..20 {
+            cache.put_all(&entries, &mut Vec::new()).unwrap();
+            names.iter().for_each(|name| assert!(cache.remove(name)));
+            assert!(disk_bytes(&storage) <= SLACK, "round {round}: {} bytes", disk_bytes(&storage));
+        }
+        drop(cache);
+        assert_eq!(S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap().count(), 0);
+    }
+
+    fn so_many_keys_that_segments_are_many_are_not_written_again<S: Subject>() {
+        /// Two gigabytes and a half of keys.
+        struct Many;
+        impl Keys for Many {
+            fn len(&self) -> usize {
+                100_000_000
+            }
+            fn held(&self, _: Fingerprint) -> Held {
+                Held::Yes
+            }
+            fn watermark(&self) -> u64 {
+                0
+            }
+        }
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        cache.with_writer(|writer, _, watermark| {
+            let mut ops = Ops::default();
+            ops.record(Fingerprint::from_u128(1), 10_000);
+            for _ in 0..60 {
+                writer.seal();
+                writer.record(&ops, watermark).unwrap();
+            }
+            writer.maintain(&Many, watermark, 100);
+        });
+        assert_eq!(segments(&storage.disk()).len(), 60);
     }
 
     fn what_was_forgotten_makes_no_room_when_a_cache_is_opened_again<S: Subject>() {
@@ -290,16 +336,18 @@ on_both_fronts! {
     }
 
     fn a_full_disk_gets_room_from_what_has_expired<S: Subject>() {
-        let storage = Simulated::default();
-        let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
-        for number in 0..10_000u64 {
-            let _ = cache.put(&number.to_string(), 10_000).unwrap();
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            let storage = Simulated::default();
+            let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
+            for number in 0..10_000u64 {
+                let _ = cache.put(&number.to_string(), 10_000).unwrap();
+            }
+            let full = disk_bytes(&storage);
+            storage.fail(storage.calls()..usize::MAX, Fault::Short(kind));
+            // Not even the watermark can be written.
+            (0..20).for_each(|step| assert!(cache.follow(20_000 + step).is_err()));
+            assert!(disk_bytes(&storage) < full / 2, "{} of {full} bytes, all expired", disk_bytes(&storage));
         }
-        let full = disk_bytes(&storage);
-        storage.fail(storage.calls()..usize::MAX, Fault::Short(ErrorKind::StorageFull));
-        // Not even the watermark can be written.
-        (0..20).for_each(|step| assert!(cache.follow(20_000 + step).is_err()));
-        assert!(disk_bytes(&storage) < full / 2, "{} of {full} bytes, all expired", disk_bytes(&storage));
     }
 
     fn a_segment_that_somebody_removed_is_gone<S: Subject>() {
