@@ -22,7 +22,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Clock {
     /// The wall clock at the start plus the monotonic time since, so that a stepped wall clock forgets nothing. Read once
-    /// a batch or once in some dozens of calls, and whenever an answer hangs on it. `advance` makes the cache read it
+    /// in some dozens of calls, a few times in a batch, and whenever an answer hangs on it. `advance` makes the cache read it
     /// and ignores its argument.
     #[default]
     System,

@@ -4,7 +4,7 @@ use crate::engine::Full;
 use crate::{JournalError, Timestamp};
 use std::fmt;
 
-/// Why a call was refused. No key is recorded by a refused call, except those of a batch before the one that was `Full`. What
+/// Why a call was refused. No key is recorded by a refused call, except those of a batch that its verdicts answer. What
 /// else it did stays done: refused times are counted, a commit has given its claim up, an `observe` that the disk refused
 /// has moved the watermark.
 ///
@@ -53,7 +53,8 @@ pub enum Error {
     /// `max_processing_time` is zero, or does not fit in 2^64 milliseconds.
     ProcessingTimeOutOfRange,
     /// The journal could not be opened, or could not record what it was given. From a call that records a key: it is not
-    /// recorded, so do not acknowledge the message.
+    /// recorded, so do not acknowledge the message. (Only [`Problem::Stopped`](crate::Problem::Stopped) leaves open
+    /// whether it is after a restart.)
     Journal(JournalError),
 }
 
@@ -88,8 +89,8 @@ impl fmt::Display for Error {
                  is expressed by leaving max_retention out)",
             ),
             Self::ProcessingTimeOutOfRange => f.write_str(
-                "max_processing_time must be at least a millisecond and fit in 2^64 milliseconds: leave it out for \
-                 claims that never time out",
+                "max_processing_time must be more than zero and fit in 2^64 milliseconds: leave it out for claims that \
+                 never time out",
             ),
             Self::Journal(error) => write!(f, "{error}"),
         }

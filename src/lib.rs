@@ -137,13 +137,13 @@
 //!   effect and the return of `commit`, and no dedup cache outside of the effect's own transaction can close it.
 //! * A key whose commit had returned is a `Duplicate` until the rule forgets it. A claim is never written: one that was open
 //!   at the crash is `Fresh`. `forget` outlives a restart, too.
-//! * The watermark does not go back, and time spent down counts as time up: hours of downtime with a backlog forget nothing
+//! * The watermark does not go back (unless its latest record is damaged), and time spent down counts as time up: hours of downtime with a backlog forget nothing
 //!   that can still come. (What the clock alone has moved between two writes is worked out again from the clock.)
-//! * An error from a call that records a key, [`Error::Journal`], means that it is not recorded: do not acknowledge. A full
-//!   disk refuses keys until there is room. After a failed sync a file is never written to again: with `Power`,
+//! * An error from a call that records a key, [`Error::Journal`], means that it is not recorded ([`Problem::Stopped`]: that this
+//!   is not known): do not acknowledge. A full disk refuses keys until there is room. After a failed sync a file is never written to again: with `Power`,
 //!   what was in doubt goes to another; if that fails, too, the cache records nothing more, and answers from what it holds.
 //! * Damage is skipped, reported by [`recovery`](sync::DedupCache::recovery), and costs the keys of the frames that it is in
-//!   and no others: those are `Fresh` again, or `Duplicate` where a `forget` was lost. It never makes a `Duplicate` of a key
+//!   and no others (of the first 96 bytes, where both copies of the header are hit: of the segment): those are `Fresh` again, or `Duplicate` where a `forget` was lost. It never makes a `Duplicate` of a key
 //!   that was not committed. [`OpenMode::Strict`] refuses instead.
 //! * One process at a time: a second one that opens the directory gets an error. The keys' secret is in a file of mode 0600;
 //!   with another one, opening is an error.

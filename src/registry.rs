@@ -45,7 +45,8 @@ impl Registry {
     }
 
     /// As [`get_or_create`](Self::get_or_create), for a cache that is made in another way: opened with a journal, say, for
-    /// which each queue needs a directory of its own. While it is made, look-ups of some other queues wait.
+    /// which each queue needs a directory of its own. While it is made, look-ups of some other queues wait;
+    /// `make` must not use the registry itself, or it may wait for its own end.
     ///
     /// # Errors
     ///

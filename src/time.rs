@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment in milliseconds since the Unix epoch.
 ///
-/// All of `u64` is allowed. A time far from the truth costs memory at most (see `Horizon::max_clock_skew`), it never
-/// makes the cache panic, overflow or forget early.
+/// All of `u64` is allowed, and none makes the cache panic or overflow. A message's time far ahead of `now` is clamped, and a
+/// watermark refused (see `Horizon::max_clock_skew`); one far too low is a key that is forgotten early, and so are all where
+/// `advance` tells a [manual clock](crate::Clock::Manual) of a time far ahead: that is believed.
 ///
 /// ```
 /// use oncewheel::Timestamp;

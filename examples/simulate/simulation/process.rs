@@ -66,7 +66,6 @@ impl<C: Cache> Process<C> {
             now: 0,
             observed: 0,
             watermark: 0,
-           
         }
     }
 
