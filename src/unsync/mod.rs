@@ -100,13 +100,11 @@ impl DedupCache {
     #[inline]
     pub fn insert(&mut self, key: impl Key, msg_time: impl Into<Option<Timestamp>>) -> Result<Verdict, Error> {
         let msg_time = msg_time.into();
-        let (hash, key, mut time) = self.enter(key, msg_time)?;
-        let mut verdict = self.shard.insert(hash, key, time, self.progress.now());
-        if verdict == Err(Full) && self.has_moved_on() {
-            time = self.admit(msg_time)?;
-            verdict = self.shard.insert(hash, key, time, self.progress.now());
-        }
-        let verdict = verdict?;
+        let (hash, key, time) = self.enter(key, msg_time)?;
+        let (verdict, time) = match self.shard.insert(hash, key, time, self.progress.now()) {
+            Ok(verdict) => (verdict, time),
+            Err(Full) => self.insert_once_more(hash, key, msg_time)?,
+        };
         if verdict == Verdict::Fresh && self.journal.is_some() {
             self.record_insert(hash, key, time)?;
         }
@@ -313,6 +311,21 @@ impl DedupCache {
         let time = self.admit(msg_time)?;
         let key = key.fingerprint(&self.secret);
         Ok((self.shard.hash(key), key, time))
+    }
+
+    /// After a look at the clock; with the time that the delivery counts with now.
+    #[cold]
+    fn insert_once_more(
+        &mut self,
+        hash: IndexHash,
+        key: Fingerprint,
+        msg_time: Option<Timestamp>,
+    ) -> Result<(Verdict, u64), Error> {
+        if !self.has_moved_on() {
+            return Err(Error::Full);
+        }
+        let time = self.admit(msg_time)?;
+        Ok((self.shard.insert(hash, key, time, self.progress.now())?, time))
     }
 
     /// The time that a delivery counts with.
