@@ -15,11 +15,11 @@ targets=("$@")
 tool cargo-fuzz 0.13.2
 
 for target in "${targets[@]}"; do
-    found=fuzz/found/$target kept=fuzz/corpus/$target artifacts=fuzz/artifacts/$target
+    found=fuzz/found/$target kept=fuzz/corpus/$target
     mkdir -p "$found" "$kept"
     if [ "$seconds" = keep ]; then
         smallest=$(mktemp -d)
-        cargo +nightly fuzz run "$target" "$smallest" "$found" "$kept" -- -merge=1 -max_len=512 2>/dev/null
+        cargo +nightly fuzz run "$target" "$smallest" "$found" "$kept" -- -merge=1 -max_len=1024 2>/dev/null
         rm -rf "$kept" && mkdir "$kept"
         # A merge keeps a file for each way through the code; of more than 200, small and large ones alike.
         find "$smallest" -type f -size -2k -printf '%s %p\n' | sort -n | cut -d ' ' -f 2 |
@@ -29,13 +29,9 @@ for target in "${targets[@]}"; do
         echo "$target: $(find "$kept" -type f | wc -l) files"
     else
         log=$(mktemp)
-        cargo +nightly fuzz run "$target" "$found" "$kept" -- -max_total_time="$seconds" -max_len=512 -verbosity=0 \
+        cargo +nightly fuzz run "$target" "$found" "$kept" -- -max_total_time="$seconds" -max_len=1024 -verbosity=0 \
             -print_final_stats=1 >"$log" 2>&1 || { tail -n 30 "$log" >&2; exit 1; }
         echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs in $seconds s"
         rm "$log"
-        if [ -n "$(find "$artifacts" -type f 2>/dev/null)" ]; then
-            echo "$target: see $artifacts" >&2
-            exit 1
-        fi
     fi
 done

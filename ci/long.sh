@@ -36,4 +36,7 @@ ONCEWHEEL_SCHEDULES=1000000 ci/interleavings.sh
 step "a simulated queue: 10^8 deliveries"
 cargo run --release --example simulate -- --deliveries 100000000 --seed "${ONCEWHEEL_SEED:-1}"
 
+step "a simulated queue in 200 settings drawn at random"
+cargo run --release --example simulate -- --scenario drawn --deliveries 20000000 --per-run 100000 --seed 1000
+
 step "all is well"

@@ -1,4 +1,5 @@
-//! Where everything that threads share gets its locks and atomics from. There is one place for them so that the tests of
+//! Where what threads share gets its locks and atomics from (but the number of caches in this process, and the outcome of a
+//! write, which one thread sets once). There is one place for them so that the tests of
 //! interleavings run the same code under a scheduler that decides who goes next (`scheduled.rs`).
 
 #[cfg(all(test, shuttle))]

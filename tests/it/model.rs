@@ -64,12 +64,11 @@ impl Model {
     /// The answers that the promises allow: more than one only for a key whose time is over.
     fn allowed(&self, key: u8, time: u64) -> Vec<Answer> {
         let mut allowed = Vec::new();
-        if let Some((deadline, held_until)) = self.keys.get(&key) {
+        if let Some((deadline, _)) = self.keys.get(&key) {
             if *deadline >= self.watermark {
                 return vec![Answer::Duplicate];
             }
             // Late is safe, within the bound; it may not be reclaimed yet besides, since that is amortised.
-            let _ = held_until;
             allowed.push(Answer::Duplicate);
         }
         if self.claims.contains_key(&key) {

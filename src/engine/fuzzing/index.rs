@@ -5,6 +5,7 @@ use crate::engine::index::{Index, IndexHasher, Place};
 use crate::engine::pool::Pool;
 use crate::fuzzing::Choices;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Keys at most: where all fall into one bucket, and where they are spread.
 const KEYS_MAX: [usize; 2] = [150, 2_000];
@@ -13,28 +14,25 @@ const MANY: usize = 100;
 /// Keys come, go and move, and partitions grow and shrink: each is found where it lies, and no other.
 pub fn index(bytes: &[u8]) {
     let mut choices = Choices::new(bytes);
-    let mut steps = || {
-        let how = choices.byte()?;
-        let is_spread = how % 2 == 1;
-        // With the first of these every key below 2^64 has the hash 0: one partition, one bucket, one tag.
-        let secret = if is_spread { [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9] } else { [0; 2] };
-        let hasher = IndexHasher::new(secret);
-        let keys_max = if how % 4 < 2 { 1 } else { 100_000 }; // one partition, or sixteen
-        let mut run = Run {
-            index: Index::new(keys_max, hasher),
-            pool: Pool::new(),
-            last_chunk: None,
-            keys_max: KEYS_MAX[usize::from(is_spread)],
-            held: BTreeMap::new(),
-            ahead: Vec::new(),
-            shrinking: 0,
-        };
-        loop {
-            run.step(&mut choices)?;
-            run.validate();
-        }
+    let Some(how) = choices.byte() else { return };
+    let is_spread = how % 2 == 1;
+    // With the first of these every key below 2^64 has the hash 0: one partition, one bucket, one tag.
+    let secret = if is_spread { [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9] } else { [0; 2] };
+    let hasher = IndexHasher::new(secret);
+    let keys_max = if how % 4 < 2 { 1 } else { 100_000 }; // one partition, or sixteen
+    let mut run = Run {
+        index: Index::new(keys_max, hasher),
+        pool: Pool::new(),
+        last_chunk: None,
+        keys_max: KEYS_MAX[usize::from(is_spread)],
+        held: BTreeMap::new(),
+        ahead: Vec::new(),
+        shrinking: 0,
     };
-    let _: Option<()> = steps();
+    while let Some(touched) = run.step(&mut choices) {
+        run.validate(touched);
+    }
+    run.validate(0..2 * run.keys_max);
 }
 
 struct Run {
@@ -50,7 +48,8 @@ struct Run {
 }
 
 impl Run {
-    fn step(&mut self, choices: &mut Choices<'_>) -> Option<()> {
+    /// The keys that it may have touched.
+    fn step(&mut self, choices: &mut Choices<'_>) -> Option<Range<usize>> {
         let what = choices.byte()?;
         let times = if what >= 192 { MANY } else { 1 };
         let first = choices.among(2 * self.keys_max)?;
@@ -64,7 +63,7 @@ impl Run {
         if what % 8 == 7 {
             self.shrinking = 0;
         }
-        Some(())
+        Some(first..first + times)
     }
 
     fn place(&self, key: usize) -> Place {
@@ -107,10 +106,11 @@ impl Run {
         }
     }
 
-    fn validate(&self) {
+    /// That all entries are found; of some keys, whether they are there.
+    fn validate(&self, keys: Range<usize>) {
         self.index.validate(&self.pool);
         assert_eq!(self.index.len(), self.held.len());
-        for key in 0..2 * self.keys_max {
+        for key in keys {
             let found = self.index.find(self.place(key), fingerprint(key), &self.pool);
             assert_eq!(found, self.held.get(&key).copied(), "key {key}");
         }

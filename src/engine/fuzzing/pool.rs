@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// As the pool's file draws them.
 const PAGE_CHUNKS: u32 = 512;
 const CHUNK_BYTES: usize = 512;
-const CHUNKS_MAX: usize = 3_000;
+const CHUNKS_MAX: usize = 1_300;
 /// Enough to get to the next page in some steps.
 const MANY: usize = 200;
 
