@@ -10,14 +10,26 @@ fn observe(cache: &DedupCache, millis: u64) {
 
 #[test]
 fn a_key_whose_deadline_the_watermark_has_not_passed_is_never_lost() {
+    never_lost(|cache, watermark| observe(cache, watermark));
+}
+
+#[test]
+fn a_key_whose_deadline_the_clock_has_not_passed_is_never_lost() {
+    never_lost(|cache, watermark| cache.advance(at(watermark + RETENTION)));
+}
+
+const RETENTION: u64 = 100_000;
+
+fn never_lost(move_to: fn(&DedupCache, u64)) {
     // The watermark comes to its deadline, and no further. One that it was ahead of had to be refused both times.
-    explore(["fresh, duplicate", "too old, too old"], || {
-        let cache = DedupCache::new(config()).unwrap();
+    explore(["fresh, duplicate", "too old, too old"], move || {
+        let horizon = config().horizon.max_retention(Duration::from_millis(RETENTION));
+        let cache = DedupCache::new(Config { horizon, ..config() }).unwrap();
         let _ = cache.insert("dies", at(9_000)).unwrap();
         let outcome = thread::scope(|scope| {
             scope.spawn(|| {
-                observe(&cache, 11_000);
-                observe(&cache, 10_000 + SPAN);
+                move_to(&cache, 11_000);
+                move_to(&cache, 10_000 + SPAN);
             });
             let other = scope.spawn(|| told(&cache.insert("later", at(12_000))));
             let first = told(&cache.insert("a", at(10_000)));
@@ -28,7 +40,7 @@ fn a_key_whose_deadline_the_watermark_has_not_passed_is_never_lost() {
         assert!(is_held(&cache, "later"));
         cache.validate();
         // Nor is one kept for ever.
-        observe(&cache, 20_000);
+        move_to(&cache, 20_000);
         cache.validate();
         assert_eq!(cache.len(), 0);
         outcome
