@@ -169,6 +169,22 @@ struct State {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Simulated(Arc<Mutex<State>>, Arc<Gate>);
 
+/// Syncs of files wait while there is this: not longer than a test that fails.
+pub(crate) struct HeldSyncs(Simulated);
+
+impl HeldSyncs {
+    pub(crate) fn has_one(&self) -> bool {
+        self.0.1.state.lock().1 > 0
+    }
+}
+
+impl Drop for HeldSyncs {
+    fn drop(&mut self) {
+        self.0.1.state.lock().0 = false;
+        self.0.1.changed.notify_all();
+    }
+}
+
 /// Where syncs wait, while it is shut.
 #[derive(Debug, Default)]
 struct Gate {
@@ -214,19 +230,10 @@ impl Simulated {
         self.0.lock().faults = Some((calls, fault));
     }
 
-    /// From now on, syncs of files wait until `release`.
-    pub(crate) fn hold_syncs(&self) {
+    /// Until what it returns is dropped, syncs of files wait.
+    pub(crate) fn hold_syncs(&self) -> HeldSyncs {
         self.1.state.lock().0 = true;
-    }
-
-    /// Returns when a sync is waiting.
-    pub(crate) fn await_sync(&self) {
-        self.1.changed.wait_while(&mut self.1.state.lock(), |(_, waiting)| *waiting == 0);
-    }
-
-    pub(crate) fn release(&self) {
-        self.1.state.lock().0 = false;
-        self.1.changed.notify_all();
+        HeldSyncs(self.clone())
     }
 
     pub(crate) fn boxed(&self) -> Box<dyn Storage> {

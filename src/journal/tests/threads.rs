@@ -3,8 +3,10 @@
 use super::*;
 use crate::journal::simulated::Fault;
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
+use std::time::Instant;
 
 fn opened(storage: &Simulated) -> sync::DedupCache {
     <sync::DedupCache as Subject>::open(storage, Durability::Power).unwrap()
@@ -14,20 +16,29 @@ fn time() -> Timestamp {
     Timestamp::from_millis(10_000)
 }
 
+/// A test that fails does not wait for ever.
+fn until(is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(20), "it does not come to that");
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn a_key_is_in_flight_until_it_is_recorded_and_then_a_duplicate() {
     let storage = Simulated::default();
     let cache = opened(&storage);
     let _ = cache.insert("there", time()).unwrap();
-    storage.hold_syncs();
     thread::scope(|scope| {
+        let syncs = storage.hold_syncs();
         let insert = scope.spawn(|| cache.insert("a", time()));
-        storage.await_sync();
+        until(|| syncs.has_one());
         assert_eq!(cache.insert("a", time()), Ok(Verdict::InFlight));
         assert!(matches!(cache.claim("a", time()), Ok(Claimed::InFlight)));
         assert!(!cache.forget("a"), "not committed yet");
         assert_eq!(cache.insert("there", time()), Ok(Verdict::Duplicate), "what is recorded waits for nothing");
-        storage.release();
+        drop(syncs);
         assert_eq!(insert.join().unwrap(), Ok(Verdict::Fresh));
     });
     assert_eq!(cache.insert("a", time()), Ok(Verdict::Duplicate));
@@ -39,13 +50,13 @@ fn a_key_that_could_not_be_recorded_was_never_a_duplicate() {
     let storage = Simulated::default();
     let cache = opened(&storage);
     let _ = cache.insert("there", time()).unwrap();
-    storage.hold_syncs();
     thread::scope(|scope| {
+        let syncs = storage.hold_syncs();
         let insert = scope.spawn(|| cache.insert("a", time()));
-        storage.await_sync();
+        until(|| syncs.has_one());
         assert_eq!(cache.insert("a", time()), Ok(Verdict::InFlight));
         storage.fail(storage.calls()..usize::MAX, Fault::Error(ErrorKind::Other));
-        storage.release();
+        drop(syncs);
         assert!(matches!(insert.join().unwrap(), Err(Error::Journal(_))));
     });
     assert!(matches!(cache.insert("a", time()), Err(Error::Journal(_))), "neither duplicate nor recorded");
@@ -58,13 +69,13 @@ fn a_key_that_is_being_forgotten_is_in_flight_until_it_is() {
     let storage = Simulated::default();
     let cache = opened(&storage);
     let _ = cache.insert("a", time()).unwrap();
-    storage.hold_syncs();
     thread::scope(|scope| {
+        let syncs = storage.hold_syncs();
         let forget = scope.spawn(|| cache.forget("a"));
-        storage.await_sync();
+        until(|| syncs.has_one());
         assert_eq!(cache.insert("a", time()), Ok(Verdict::InFlight));
         assert!(!cache.forget("a"), "somebody is at it");
-        storage.release();
+        drop(syncs);
         assert!(forget.join().unwrap());
     });
     assert_eq!(cache.insert("a", time()), Ok(Verdict::Fresh));
@@ -74,11 +85,11 @@ fn a_key_that_is_being_forgotten_is_in_flight_until_it_is() {
 fn commits_that_wait_share_one_sync() {
     let storage = Simulated::default();
     let cache = opened(&storage);
-    storage.hold_syncs();
     let started = std::sync::Barrier::new(21);
     let before = thread::scope(|scope| {
+        let syncs = storage.hold_syncs();
         let mut commits = vec![scope.spawn(|| cache.insert("first", time()))];
-        storage.await_sync();
+        until(|| syncs.has_one());
         let before = storage.calls();
         for number in 0..20 {
             let (cache, started) = (&cache, &started);
@@ -91,10 +102,8 @@ fn commits_that_wait_share_one_sync() {
         started.wait();
         // Those that have come by the time that the first sync is through are written together; how many, chance
         // decides, but with the gate shut most have.
-        while cache.stats().claims_open > 0 {
-            thread::yield_now();
-        }
-        storage.release();
+        until(|| cache.stats().claims_open == 0);
+        drop(syncs);
         commits.into_iter().for_each(|commit| assert_eq!(commit.join().unwrap(), Ok(Verdict::Fresh)));
         before
     });
@@ -110,21 +119,19 @@ fn a_batch_meets_its_own_keys_as_duplicates_and_anothers_as_in_flight() {
     let storage = Simulated::default();
     let cache = opened(&storage);
     let entry = |key: &str| (cache.fingerprint(key.as_bytes()), time());
-    storage.hold_syncs();
     thread::scope(|scope| {
+        let syncs = storage.hold_syncs();
         let other = scope.spawn(|| {
             let mut verdicts = Vec::new();
             cache.insert_batch(&[entry("a"), entry("a")], &mut verdicts).map(|()| verdicts)
         });
-        storage.await_sync();
+        until(|| syncs.has_one());
         let ours = scope.spawn(|| {
             let mut verdicts = Vec::new();
             cache.insert_batch(&[entry("a"), entry("b"), entry("b")], &mut verdicts).map(|()| verdicts)
         });
-        while cache.len() < 2 {
-            thread::yield_now(); // until it waits to be written
-        }
-        storage.release();
+        until(|| cache.len() == 2); // it waits to be written
+        drop(syncs);
         assert_eq!(other.join().unwrap(), Ok(vec![Verdict::Fresh, Verdict::Duplicate]));
         assert_eq!(ours.join().unwrap(), Ok(vec![Verdict::InFlight, Verdict::Fresh, Verdict::Duplicate]));
     });
@@ -147,9 +154,9 @@ fn ask_while_refused(refused: impl Fn(&sync::DedupCache)) {
             }
             duplicates
         });
-        (0..20).for_each(|_| refused(&cache));
+        let result = catch_unwind(AssertUnwindSafe(|| (0..20).for_each(|_| refused(&cache))));
         is_over.store(true, Relaxed);
-        assert_eq!(asking.join().unwrap(), 0);
+        assert_eq!((asking.join().unwrap(), result.is_ok()), (0, true));
     });
     assert!(cache.is_empty());
     cache.validate();
@@ -192,7 +199,7 @@ fn a_panic_among_claims_that_are_committed_commits_none() {
             assert_ne!(key, "b", "the effect failed");
             claim
         });
-        let committed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.finish_all(failing)));
+        let committed = catch_unwind(AssertUnwindSafe(|| cache.finish_all(failing)));
         assert!(committed.is_err() && !cache.is_held("a"));
         drop(cache);
         assert!(!S::open(&storage, Durability::Process).unwrap().is_held("a"));
