@@ -11,8 +11,6 @@ const SEARCHES_IN_LINE: u32 = 16;
 #[derive(Default)]
 pub(crate) struct Unsettled {
     groups: Vec<Group>,
-    /// Of a call that was settled, so that the next allocates nothing.
-    spare: Vec<Fingerprint>,
     /// The call that is at work in the shard; 0: none with a number.
     call: u64,
 }
@@ -35,19 +33,12 @@ impl Unsettled {
                 group.keys.push(key);
                 group.searches = 0;
             }
-            None => {
-                let mut keys = std::mem::take(&mut self.spare);
-                keys.push(key);
-                self.groups.push(Group { call, keys, searches: 0 });
-            }
+            None => self.groups.push(Group { call, keys: vec![key], searches: 0 }),
         }
     }
 
     pub(super) fn settle(&mut self, call: u64) {
-        if let Some(at) = self.groups.iter().position(|group| group.call == call) {
-            self.spare = self.groups.swap_remove(at).keys;
-            self.spare.clear();
-        }
+        self.groups.retain(|group| group.call != call);
     }
 
     #[inline(always)]
@@ -67,18 +58,16 @@ impl Unsettled {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let keys = self.spare.capacity() + self.groups.iter().map(|group| group.keys.capacity()).sum::<usize>();
+        let keys: usize = self.groups.iter().map(|group| group.keys.capacity()).sum();
         self.groups.capacity() * size_of::<Group>() + keys * size_of::<Fingerprint>()
     }
 }
 
 impl Group {
     fn expect_search(&mut self) {
-        if self.searches < SEARCHES_IN_LINE {
-            self.searches += 1;
-            if self.searches == SEARCHES_IN_LINE {
-                self.keys.sort_unstable();
-            }
+        self.searches = self.searches.saturating_add(1);
+        if self.searches == SEARCHES_IN_LINE {
+            self.keys.sort_unstable();
         }
     }
 
@@ -102,15 +91,21 @@ mod tests {
                 assert_eq!(unsettled.is_unsettled(key(asked)), asked <= number, "{asked} of {number}");
             }
         }
+        assert!(unsettled.groups.iter().all(|group| group.keys.is_sorted()), "many searches are worth it");
+        let keys: usize = unsettled.groups.iter().map(|group| group.keys.capacity()).sum();
+        let groups = unsettled.groups.capacity();
+        assert_eq!(unsettled.memory_bytes(), groups * size_of::<Group>() + keys * size_of::<Fingerprint>());
+        let are_anothers = |unsettled: &mut Unsettled, of: &[u64]| {
+            (0..200).all(|n| unsettled.is_anothers(key(n)) == of.contains(&(n % 2)))
+        };
         unsettled.set_call(1);
-        assert!(
-            (0..200).all(|number| unsettled.is_anothers(key(number)) == (number % 2 == 1)),
-            "its own are no secret"
-        );
+        assert!(are_anothers(&mut unsettled, &[1]), "its own are no secret");
         unsettled.set_call(0);
         unsettled.settle(2);
-        assert!((0..200).all(|number| unsettled.is_anothers(key(number)) == (number % 2 == 0)));
+        assert!(are_anothers(&mut unsettled, &[0]));
         unsettled.settle(1);
-        assert!((0..200).all(|number| !unsettled.is_anothers(key(number))));
+        assert!(are_anothers(&mut unsettled, &[]));
+        (0..200).for_each(|number| unsettled.add(key(number), 3));
+        assert!(unsettled.is_anothers(key(7)) && !unsettled.groups[0].keys.is_sorted(), "one search is not");
     }
 }

@@ -230,6 +230,8 @@ on_both_fronts! {
             assert_eq!((damage.bytes, &damage.kept_in), (53, &None));
             assert!(matches!(cache.put("b", 10_000), Err(Error::Journal(_))));
         }
+        storage.fail(storage.calls() + 5..usize::MAX, Fault::Error(ErrorKind::Other));
+        assert!(matches!(S::open(&storage, Durability::Process).err(), Some(Error::Journal(_))), "not for want of room");
         storage.fail(0..0, Fault::Error(ErrorKind::Other));
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         assert!(cache.report().damage[0].kept_in.is_some());
