@@ -11,6 +11,23 @@ const ENTRY_BYTES: u64 = 24;
 /// What `Stats::journal_bytes` promises: three times the live keys', and this.
 const SLACK: u64 = 256 << 10;
 
+/// A cache that holds so many keys, these among them.
+struct Many(usize);
+
+impl Keys for Many {
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn held(&self, _: Fingerprint) -> Held {
+        Held::Yes
+    }
+
+    fn watermark(&self) -> u64 {
+        0
+    }
+}
+
 pub(super) fn large() -> Config {
     config().max_keys(1_000_000)
 }
@@ -262,19 +279,28 @@ on_both_fronts! {
         assert_eq!(S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap().count(), 0);
     }
 
+    /// So that no call takes long.
+    fn little_is_written_again_where_little_was_appended<S: Subject>() {
+        let storage = Simulated::default();
+        let mut cache = S::open(&storage, Durability::Process).unwrap();
+        cache.with_writer(|writer, keys, watermark| {
+            let mut ops = Ops::default();
+            (0..2_500).for_each(|key| ops.record(Fingerprint::from_u128(key), 10_000));
+            for _ in 0..10 {
+                writer.record(&ops, watermark).unwrap();
+                writer.seal();
+            }
+            writer.maintain(&Many(1_000_000), watermark, 1);
+            let before = segments(&storage.disk()).len();
+            ops.clear();
+            ops.record(Fingerprint::from_u128(1), 10_000);
+            writer.record(&ops, watermark).unwrap();
+            writer.maintain(keys, watermark, 1);
+            assert_eq!((before, segments(&storage.disk()).len()), (10, 10), "one came, and one is gone");
+        });
+    }
+
     fn so_many_keys_that_segments_are_many_are_not_written_again<S: Subject>() {
-        struct Many(usize);
-        impl Keys for Many {
-            fn len(&self) -> usize {
-                self.0
-            }
-            fn held(&self, _: Fingerprint) -> Held {
-                Held::Yes
-            }
-            fn watermark(&self) -> u64 {
-                0
-            }
-        }
         // 59 sealed segments: 32, and three for each 64 MiB of nine.
         for (keys, are_left) in [(26_000_000, true), (25_000_000, false)] {
             let storage = Simulated::default();
