@@ -1,12 +1,12 @@
 //! What must hold at the end of a run. What went wrong with a single event was found on the way, by the oracle.
 
-use super::scenario::{Broken, HOUR, Scenario, Sign, Stamp};
+use super::scenario::{Broken, Scenario, Sign, Stamp};
 use super::tally::{Answers, Tally};
 
 /// From so many deliveries on, a run of any seed must have shown what its scenario is there for.
 const ENOUGH_TO_SHOW: u64 = 500_000;
-/// No consumer is away for this long.
-const DOWN_MAX: u64 = 24 * HOUR;
+/// A consumer that stalls again before it has caught up is not away for this many stalls.
+const STALLS_IN_A_ROW: u64 = 8;
 
 pub(crate) fn check(scenario: &Scenario, tally: &Tally) -> Result<(), String> {
     let library = &tally.library;
@@ -17,7 +17,7 @@ pub(crate) fn check(scenario: &Scenario, tally: &Tally) -> Result<(), String> {
     if !scenario.shows.contains(&Sign::Full) {
         none("full", tally.answers.full)?;
     }
-    if scenario.broker.retention.is_none_or(|retention| retention >= DOWN_MAX) {
+    if scenario.broker.retention.is_none_or(|retention| retention >= STALLS_IN_A_ROW * scenario.consumer.stall_max) {
         none("events that were dropped", tally.dropped)?;
     }
     if !scenario.terms().forgets_early {
