@@ -174,13 +174,18 @@ pub(crate) struct HeldSyncs(Simulated);
 
 impl HeldSyncs {
     pub(crate) fn has_one(&self) -> bool {
-        self.0.1.state.lock().1 > 0
+        self.0.1.state.lock().waiting > 0
+    }
+
+    pub(crate) fn let_one_pass(&self) {
+        self.0.1.state.lock().may_pass += 1;
+        self.0.1.changed.notify_all();
     }
 }
 
 impl Drop for HeldSyncs {
     fn drop(&mut self) {
-        self.0.1.state.lock().0 = false;
+        self.0.1.state.lock().is_shut = false;
         self.0.1.changed.notify_all();
     }
 }
@@ -188,17 +193,25 @@ impl Drop for HeldSyncs {
 /// Where syncs wait, while it is shut.
 #[derive(Debug, Default)]
 struct Gate {
-    state: Mutex<(bool, usize)>,
+    state: Mutex<GateState>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    is_shut: bool,
+    waiting: usize,
+    may_pass: usize,
 }
 
 impl Gate {
     fn pass(&self) {
         let mut state = self.state.lock();
-        state.1 += 1;
+        state.waiting += 1;
         self.changed.notify_all();
-        self.changed.wait_while(&mut state, |(is_shut, _)| *is_shut);
-        state.1 -= 1;
+        self.changed.wait_while(&mut state, |state| state.is_shut && state.may_pass == 0);
+        state.may_pass = state.may_pass.saturating_sub(1);
+        state.waiting -= 1;
     }
 }
 
@@ -232,7 +245,7 @@ impl Simulated {
 
     /// Until what it returns is dropped, syncs of files wait.
     pub(crate) fn hold_syncs(&self) -> HeldSyncs {
-        self.1.state.lock().0 = true;
+        self.1.state.lock().is_shut = true;
         HeldSyncs(self.clone())
     }
 

@@ -46,6 +46,37 @@ fn a_key_is_in_flight_until_it_is_recorded_and_then_a_duplicate() {
 }
 
 #[test]
+fn a_claim_that_is_being_committed_is_in_flight_until_it_is_recorded() {
+    let storage = Simulated::default();
+    let cache = opened(&storage);
+    let claim = |key: &str| match cache.claim(key, time()) {
+        Ok(Claimed::Fresh(claim)) => claim,
+        other => panic!("{other:?}"),
+    };
+    let (alone, in_batch) = (claim("a"), claim("b"));
+    assert!(format!("{alone:?}").starts_with("Claim"));
+    thread::scope(|scope| {
+        let syncs = storage.hold_syncs();
+        let commit = scope.spawn(move || alone.commit());
+        until(|| syncs.has_one());
+        let batch = scope.spawn(|| cache.commit_batch([in_batch]));
+        until(|| cache.stats().claims_open == 0);
+        assert_eq!(cache.insert("a", time()), Ok(Verdict::InFlight));
+        assert_eq!(cache.insert("b", time()), Ok(Verdict::InFlight));
+        syncs.let_one_pass();
+        assert_eq!(commit.join().unwrap(), Ok(()));
+        assert_eq!(cache.insert("a", time()), Ok(Verdict::Duplicate));
+        assert_eq!(cache.insert("b", time()), Ok(Verdict::InFlight), "that was another call");
+        drop(syncs);
+        assert_eq!(batch.join().unwrap(), Ok(Vec::new()));
+    });
+    assert_eq!(cache.insert("b", time()), Ok(Verdict::Duplicate));
+    drop(claim("c"));
+    drop(claim("c"));
+    cache.validate();
+}
+
+#[test]
 fn a_key_that_could_not_be_recorded_was_never_a_duplicate() {
     let storage = Simulated::default();
     let cache = opened(&storage);
