@@ -130,7 +130,9 @@ on_both_fronts! {
         let mut cache = S::open(&storage, Durability::Power).unwrap();
         let _ = cache.put("a", 10_000).unwrap();
         let [old] = &*segments(&storage.disk()) else { panic!("one segment") };
-        cache.with_writer(|writer, _, watermark| {
+        cache.follow(9_000).unwrap();
+        cache.with_writer(|writer, keys, watermark| {
+            assert_eq!((keys.watermark(), watermark), (9_000, 9_000));
             writer.seal();
             writer.rewrite_some(&MovedOn, watermark).unwrap();
         });
