@@ -140,7 +140,7 @@ pub struct Damage {
     /// How many they are.
     pub bytes: u64,
     /// Where they are kept, if they were the segment's end: they were cut off. Such a file is for people to look at and to
-    /// delete.
+    /// delete. On a full disk they stay where they are.
     pub kept_in: Option<PathBuf>,
 }
 
