@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 stated=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' Cargo.toml)
-used=$(cargo tree --edges normal --all-features --prefix none --format '{p}' | sort -u)
+used=$(cargo tree --package oncewheel --package oncewheel-cli --edges normal --all-features --prefix none --format '{p}' | sort -u)
 
 # One line for each package that states a version: "name vVERSION rust-version".
 cargo metadata --format-version 1 --all-features | sed 's/{"name":"/\n&/g' | awk -F'"' '

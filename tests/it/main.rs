@@ -3,8 +3,6 @@
 
 mod capacity;
 mod claims;
-#[cfg(feature = "cli")]
-mod cli;
 mod edges;
 mod fronts;
 mod hostile;

@@ -20,14 +20,16 @@ mod progress;
 mod report;
 mod summary;
 
-#[cfg(test)]
-mod fuzzing;
+#[cfg(any(test, oncewheel_fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 
 use crate::args::Command;
 use crate::failure::Failure;
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
+/// Runs the command with the arguments of this process.
+pub fn main() -> ExitCode {
     match command() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

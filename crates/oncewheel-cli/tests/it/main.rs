@@ -1,4 +1,5 @@
 //! The command, run as a user runs it.
+#![allow(clippy::unwrap_used, reason = "a test that panics fails")]
 
 mod bad_input;
 mod inputs;

@@ -1,5 +1,5 @@
-//! What the fuzzer calls, with any bytes: it includes this file and those that it tries. The tests call it with what is
-//! kept in `fuzz/corpus/lines`, and with others like that.
+//! What the fuzzer calls, with any bytes, and the tests with what is kept in `fuzz/corpus/lines` and
+//! others like that.
 
 use crate::fields::{Fields, Path, Value};
 use crate::lines::Lines;
@@ -11,7 +11,7 @@ const MANY: u8 = 1;
 
 /// Lines are what stands between newlines, however the bytes arrive; and the fields of a line that is read are those that
 /// another reader of JSON finds.
-pub(crate) fn lines(bytes: &[u8]) {
+pub fn lines(bytes: &[u8]) {
     let Some((how, text)) = bytes.split_first() else { return };
     let text = blown_up(text);
     let pieces = [1, 3, 100, 1 << 18, usize::MAX][usize::from(how % 5)];
@@ -93,7 +93,7 @@ fn is_same(value: &Value<'_>, json: Option<&serde_json::Value>) -> bool {
 }
 
 #[cfg(test)]
-#[path = "../../fuzzing/replay.rs"]
+#[path = "../../../src/fuzzing/replay.rs"]
 mod replay;
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ const TOO_SHORT: [&str; 4] = ["--max-retry", "4s", "--max-network", "1s"];
 
 /// The first 25,000 deliveries of the recording.
 pub(super) fn trimmed() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/nats-retry-redelivery-25k.ndjson.gz")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/nats-retry-redelivery-25k.ndjson.gz")
 }
 
 /// The whole recording, which lies beside the repository where it is developed.
 fn whole() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/traces/nats-retry-redelivery-1.ndjson.gz");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/traces/nats-retry-redelivery-1.ndjson.gz");
     if !path.exists() {
         println!("skipped: there is no {}", path.display());
     }

@@ -1,0 +1,7 @@
+//! The command `oncewheel`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    oncewheel_cli::main()
+}
