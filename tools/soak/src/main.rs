@@ -1,4 +1,5 @@
-//! Runs both fronts at full speed and checks every answer: `cargo run --release --example soak -- --seconds 3600`.
+//! Runs both fronts at full speed and checks every answer:
+//! `cargo run --release -p oncewheel-soak -- --seconds 3600`.
 //!
 //! Keys and times are derived from a counter, so that what the answer to a delivery must be is worked out and not remembered.
 //! Every twentieth delivery is a copy, of up to twice the age at which keys are forgotten. Once the caches are warm, resident
