@@ -12,4 +12,3 @@ mod model;
 mod registry;
 mod rule;
 mod scale;
-mod simulation;

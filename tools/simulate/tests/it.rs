@@ -1,8 +1,6 @@
-//! The queue in a box of `examples/simulate`, at the scale that fits every change.
+//! The queue in a box, at the scale that fits every change.
 
-#[allow(dead_code, reason = "the example has a table besides")]
-#[path = "../../examples/simulate/simulation/mod.rs"]
-mod simulated;
+use oncewheel_simulate as simulated;
 
 /// Deliveries over all scenarios.
 const DELIVERIES: u64 = 1_000_000;
@@ -13,7 +11,7 @@ fn in_a_million_simulated_deliveries_no_event_takes_effect_twice_or_is_lost() {
     let each = DELIVERIES / scenarios.len() as u64;
     let run = |scenario| {
         let tally = simulated::run(scenario, 1, each, false)?;
-        simulated::checks::shows(scenario, &tally)
+        simulated::shows(scenario, &tally)
     };
     let failures: Vec<_> = scenarios.iter().filter_map(|scenario| run(scenario).err()).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));

@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-pub(crate) const NAMES: [&str; 3] =
+/// Until when each of them holds a key, in the order of [`Tally::rivals`](crate::Tally::rivals).
+pub const NAMES: [&str; 3] =
     ["`now + retention + retry + network`", "`min_msg_time + retry + network`", "time to live: `retry + network`"];
 
 /// Keys with the time of the wall clock until which each is held.

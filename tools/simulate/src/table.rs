@@ -1,17 +1,17 @@
 //! The comparison, as a table in Markdown.
 
 use crate::arguments::Arguments;
-use crate::simulation::{self, rivals, tally::RivalTally};
+use oncewheel_simulate::{NAMES, RivalTally};
 
 /// Runs each row and prints it. Every cell: effects beyond an event's first, and the most keys held at once.
 pub(crate) fn print(arguments: &Arguments) -> bool {
-    let [first, second, third] = rivals::NAMES;
+    let [first, second, third] = NAMES;
     println!("| | oncewheel | {first} | {second} | {third} |\n|---|--:|--:|--:|--:|");
     let mut events = 0;
     let mut hours = 0;
     let mut lost = 0;
-    for (name, scenario) in simulation::compared() {
-        match simulation::run(&scenario, arguments.seed, arguments.deliveries, true) {
+    for (name, scenario) in oncewheel_simulate::compared() {
+        match oncewheel_simulate::run(&scenario, arguments.seed, arguments.deliveries, true) {
             Ok(tally) => {
                 let rule =
                     RivalTally { twice: tally.doubled.sum(), lost: tally.dead_lettered, keys_max: tally.keys_max };

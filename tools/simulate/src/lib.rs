@@ -5,21 +5,23 @@ mod asking;
 mod broker;
 mod cache;
 mod catalogue;
-pub(crate) mod checks;
+mod checks;
 mod clock;
 mod consumer;
 mod min_msg_time;
 mod oracle;
 mod process;
 mod random;
-pub(crate) mod rivals;
+mod rivals;
 mod scenario;
-pub(crate) mod tally;
+mod tally;
 mod world;
 
-pub(crate) use catalogue::{all, compared};
-pub(crate) use scenario::Scenario;
-pub(crate) use tally::Tally;
+pub use catalogue::{all, compared};
+pub use checks::shows;
+pub use rivals::NAMES;
+pub use scenario::Scenario;
+pub use tally::{Answers, Excuses, Library, RivalTally, Tally};
 
 use oncewheel::{sync, unsync};
 use scenario::Front;
@@ -29,7 +31,7 @@ use world::World;
 
 /// Runs a scenario until so many messages were delivered and every event is settled, and checks it. With `compares`, what
 /// one would take instead is asked about the same deliveries.
-pub(crate) fn run(scenario: &Scenario, seed: u64, deliveries: u64, compares: bool) -> Result<Tally, String> {
+pub fn run(scenario: &Scenario, seed: u64, deliveries: u64, compares: bool) -> Result<Tally, String> {
     let dir = scenario.consumer.journal.then(Scratch::new);
     let dir = dir.as_ref().map(|scratch| scratch.0.as_path());
     let run = || match scenario.consumer.front {
@@ -40,7 +42,7 @@ pub(crate) fn run(scenario: &Scenario, seed: u64, deliveries: u64, compares: boo
     tally.and_then(|tally| checks::check(scenario, &tally).map(|()| tally)).map_err(|failure| {
         let name = scenario.name;
         format!(
-            "{name}, seed {seed}: {failure}\nto replay: cargo run --release --example simulate -- \
+            "{name}, seed {seed}: {failure}\nto replay: cargo run --release -p oncewheel-simulate -- \
              --scenario {name} --seed {seed} --deliveries {deliveries} --per-run {deliveries}"
         )
     })

@@ -47,7 +47,7 @@ pub(crate) fn check(scenario: &Scenario, tally: &Tally) -> Result<(), String> {
 }
 
 /// Whether the run has shown what the scenario is there for: otherwise it has proved nothing.
-pub(crate) fn shows(scenario: &Scenario, tally: &Tally) -> Result<(), String> {
+pub fn shows(scenario: &Scenario, tally: &Tally) -> Result<(), String> {
     match scenario.shows.iter().find(|sign| sign.count(tally) == 0) {
         Some(sign) => Err(format!("{}: the run shows no {sign:?}: {tally:?}", scenario.name)),
         None => Ok(()),

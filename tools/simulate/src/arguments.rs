@@ -1,4 +1,4 @@
-//! The command line of the example.
+//! The command line of the simulation.
 
 pub(crate) const USAGE: &str = "usage: simulate [--deliveries N] [--per-run N] [--seed N] [--scenario NAME] [--table]";
 

@@ -10,7 +10,7 @@ fn with(name: &'static str, shows: &'static [Sign], change: impl FnOnce(&mut Sce
 }
 
 /// All scenarios; some are drawn from the seed.
-pub(crate) fn all(seed: u64) -> Vec<Scenario> {
+pub fn all(seed: u64) -> Vec<Scenario> {
     let mut scenarios = ways_to_consume();
     scenarios.extend(queues());
     scenarios.extend(crashes());
@@ -233,7 +233,7 @@ fn drawn(seed: u64) -> Scenario {
 }
 
 /// What is compared with a time to live, on a queue that keeps messages for a day.
-pub(crate) fn compared() -> Vec<(&'static str, Scenario)> {
+pub fn compared() -> Vec<(&'static str, Scenario)> {
     vec![
         ("normal running", with("running", &[], |s| s.producers.goes_to_limits = false)),
         ("consumer stalled for up to 9 hours, every 12 or so", with("stalled", &[], long_stalls)),

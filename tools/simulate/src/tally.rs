@@ -1,47 +1,48 @@
 //! What a run has counted.
+#![allow(missing_docs, reason = "most fields are named for all that there is to say")]
 
 use oncewheel::Stats;
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Milliseconds of simulated time.
-    pub(crate) time: u64,
-    pub(crate) events: u64,
-    pub(crate) deliveries: u64,
+    pub time: u64,
+    pub events: u64,
+    pub deliveries: u64,
     /// Answers, by the caller's count.
-    pub(crate) answers: Answers,
+    pub answers: Answers,
     /// Effects of events that had taken effect before, and why the cache is not to blame.
-    pub(crate) doubled: Excuses,
+    pub doubled: Excuses,
     /// Events whose key was recorded on sight, and whose consumer crashed before the effect.
-    pub(crate) lost_on_sight: u64,
+    pub lost_on_sight: u64,
     /// Events that never took effect, because all that was said of their copies was `TooOld`.
-    pub(crate) dead_lettered: u64,
+    pub dead_lettered: u64,
     /// Events that the broker dropped at the end of its retention before they were acknowledged.
-    pub(crate) dropped: u64,
+    pub dropped: u64,
     /// Deliveries below the watermark: assumption B does not hold.
-    pub(crate) below_watermark: u64,
+    pub below_watermark: u64,
     /// Events whose copies' times lay further apart than the horizon says: assumption A does not hold.
-    pub(crate) too_far_apart: u64,
-    pub(crate) crashes: u64,
-    pub(crate) stalls: u64,
-    pub(crate) claims_lost: u64,
+    pub too_far_apart: u64,
+    pub crashes: u64,
+    pub stalls: u64,
+    pub claims_lost: u64,
     /// Watermarks that were refused, and those that lay below an earlier one, by the caller's count.
-    pub(crate) refused: u64,
-    pub(crate) steps_back: u64,
-    pub(crate) backlog_max: usize,
-    pub(crate) keys_max: usize,
+    pub refused: u64,
+    pub steps_back: u64,
+    pub backlog_max: usize,
+    pub keys_max: usize,
     /// What the library has counted, over all restarts.
-    pub(crate) library: Library,
-    pub(crate) rivals: [RivalTally; 3],
+    pub library: Library,
+    pub rivals: [RivalTally; 3],
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Answers {
-    pub(crate) fresh: u64,
-    pub(crate) duplicate: u64,
-    pub(crate) in_flight: u64,
-    pub(crate) too_old: u64,
-    pub(crate) full: u64,
+pub struct Answers {
+    pub fresh: u64,
+    pub duplicate: u64,
+    pub in_flight: u64,
+    pub too_old: u64,
+    pub full: u64,
 }
 
 /// Why an event may take effect once more.
@@ -58,11 +59,11 @@ pub(crate) enum Excuse {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Excuses {
-    pub(crate) window: u64,
-    pub(crate) restart: u64,
-    pub(crate) taken_over: u64,
-    pub(crate) broken: u64,
+pub struct Excuses {
+    pub window: u64,
+    pub restart: u64,
+    pub taken_over: u64,
+    pub broken: u64,
 }
 
 impl Excuses {
@@ -75,20 +76,20 @@ impl Excuses {
         }
     }
 
-    pub(crate) fn sum(&self) -> u64 {
+    pub fn sum(&self) -> u64 {
         self.window + self.restart + self.taken_over + self.broken
     }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Library {
-    pub(crate) answers: Answers,
-    pub(crate) late_duplicates: u64,
-    pub(crate) clamped_times: u64,
-    pub(crate) refused_times: u64,
-    pub(crate) watermark_steps_back: u64,
-    pub(crate) forgotten_on_time: u64,
-    pub(crate) forgotten_early: u64,
+pub struct Library {
+    pub answers: Answers,
+    pub late_duplicates: u64,
+    pub clamped_times: u64,
+    pub refused_times: u64,
+    pub watermark_steps_back: u64,
+    pub forgotten_on_time: u64,
+    pub forgotten_early: u64,
 }
 
 impl Library {
@@ -107,9 +108,9 @@ impl Library {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RivalTally {
+pub struct RivalTally {
     /// Effects beyond the first of an event.
-    pub(crate) twice: u64,
-    pub(crate) lost: u64,
-    pub(crate) keys_max: usize,
+    pub twice: u64,
+    pub lost: u64,
+    pub keys_max: usize,
 }

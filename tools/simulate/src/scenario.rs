@@ -8,9 +8,11 @@ pub(crate) const SECOND: u64 = 1_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 pub(crate) const HOUR: u64 = 60 * MINUTE;
 
+/// A setting: producers, broker and consumer, and what goes wrong.
 #[derive(Clone, Debug)]
-pub(crate) struct Scenario {
-    pub(crate) name: &'static str,
+pub struct Scenario {
+    /// As `--scenario` takes it.
+    pub name: &'static str,
     pub(crate) producers: Producers,
     pub(crate) broker: BrokerSetting,
     pub(crate) consumer: Consumer,

@@ -2,18 +2,17 @@
 //! caches that go by the wall clock.
 //!
 //! ```text
-//! cargo run --release --example simulate -- --deliveries 1000000
-//! cargo run --release --example simulate -- --scenario stalls --seed 7 --deliveries 100000
-//! cargo run --release --example simulate -- --table --deliveries 1000000
+//! cargo run --release -p oncewheel-simulate -- --deliveries 1000000
+//! cargo run --release -p oncewheel-simulate -- --scenario stalls --seed 7 --deliveries 100000
+//! cargo run --release -p oncewheel-simulate -- --table --deliveries 1000000
 //! ```
 #![allow(clippy::print_stdout, reason = "that is what it is for")]
 
 mod arguments;
-mod simulation;
 mod table;
 
 use arguments::Arguments;
-use simulation::{Scenario, Tally};
+use oncewheel_simulate::{Scenario, Tally};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -33,16 +32,16 @@ fn main() -> ExitCode {
 /// ends come on top. Two threads or more share the runs.
 fn run_all(arguments: &Arguments) -> bool {
     let scenarios = |seed| -> Vec<Scenario> {
-        let mut all = simulation::all(seed);
+        let mut all = oncewheel_simulate::all(seed);
         if let Some(name) = &arguments.scenario {
-            all.extend(simulation::compared().into_iter().map(|(_, scenario)| scenario));
+            all.extend(oncewheel_simulate::compared().into_iter().map(|(_, scenario)| scenario));
             all.retain(|scenario| name == scenario.name);
         }
         all
     };
     let width = scenarios(arguments.seed).len() as u64;
     if width == 0 {
-        let names: Vec<_> = simulation::all(0).iter().map(|scenario| scenario.name).collect();
+        let names: Vec<_> = oncewheel_simulate::all(0).iter().map(|scenario| scenario.name).collect();
         eprintln!("there is no such scenario; there are: {}", names.join(", "));
         return false;
     }
@@ -60,7 +59,7 @@ fn run_all(arguments: &Arguments) -> bool {
                     }
                     let seed = arguments.seed + run / width;
                     let scenario = &scenarios(seed)[(run % width) as usize];
-                    match simulation::run(scenario, seed, per_run, false) {
+                    match oncewheel_simulate::run(scenario, seed, per_run, false) {
                         Ok(tally) => {
                             deliveries.fetch_add(tally.deliveries, Relaxed);
                             events.fetch_add(tally.events, Relaxed);
