@@ -1,8 +1,7 @@
 //! Everything that is compared, each doing the same job: take a stream of deliveries, report the duplicates, and forget
-//! keys when the queue has moved on. Shared by the benchmarks and by `examples/report`.
+//! keys when the queue has moved on. Shared by the benchmarks and by `tools/report`.
 
 mod floor;
-#[allow(dead_code, reason = "not all who share this use all of it")]
 mod journaled;
 mod oncewheel;
 mod peers;
@@ -11,7 +10,6 @@ mod team;
 
 #[allow(unused_imports, reason = "not all who share this use all of it")]
 pub(crate) use journaled::{JOURNALED, Scratch};
-#[allow(unused_imports, reason = "as above")]
 pub(crate) use stream::{BATCH, Delivery, Stream, config};
 pub(crate) use team::{Buffers, Team};
 

@@ -38,7 +38,8 @@ held longer than needed.
 fn markdown(results: &Results, figures: &[Figure]) -> String {
     let mut text = String::from("# Benchmarks\n\n");
     let _ = writeln!(text, "Measured on {}: {}.", machine::date(), machine::describe());
-    text += "To repeat it, with nothing else running:\n\n    cargo run --release --example report -- --with-100m\n\n";
+    text +=
+        "To repeat it, with nothing else running:\n\n    cargo run --release -p oncewheel-report -- --with-100m\n\n";
     text += &figures_table(figures);
     text += "\n![Time per key over live keys](time.svg)\n![Memory per key over live keys](memory.svg)\n";
     text += "![Time of single calls](latency.svg)\n\n";

@@ -1,21 +1,14 @@
 //! What a journal costs, against the same work without one and against the disk's own limit; checks the figures that are
-//! promised and prints them as a table.
+//! promised and prints them as a table. Some minutes; 2 GiB of memory, 2 GiB of disk.
 //!
 //! ```text
-//! cargo run --release --example journal_cost                some minutes; 2 GiB of memory, 2 GiB of disk
-//! cargo run --release --example journal_cost -- --quick     a hundredth of the keys: a check that it works
-//! ONCEWHEEL_BENCH_DIR=/mnt/disk cargo run ...               on that disk, rather than where temporary files go
+//! cargo run --release -p oncewheel-report --bin journal-cost
+//!     -- --quick                                   a check that it works: a hundredth of the keys
+//! ONCEWHEEL_BENCH_DIR=/mnt/disk cargo run ...      on that disk, rather than among temporary files
 //! ```
 
-#[path = "../benches/contenders/mod.rs"]
-#[allow(dead_code, reason = "shared with the benchmarks, which use all of it")]
-mod contenders;
-
-#[path = "report/speed.rs"]
-#[allow(dead_code, reason = "shared with the report")]
-mod speed;
-
-use contenders::{BATCH, JOURNALED, Scratch, config};
+use crate::contenders::{BATCH, JOURNALED, Scratch, config};
+use crate::speed;
 use oncewheel::{Durability, Fingerprint, Timestamp, unsync::DedupCache};
 use std::fs::File;
 use std::io::Write;
@@ -26,7 +19,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// Keys in a batch that is synced.
 const SYNCED: usize = 1000;
 
-fn main() -> Result<()> {
+/// Measures and prints.
+pub fn journal_cost() -> Result<()> {
     let is_quick = std::env::args().any(|arg| arg == "--quick");
     let live = if is_quick { 100_000 } else { 10_000_000 };
     println!("| {live} live keys | must | measured |\n|---|--:|--:|");

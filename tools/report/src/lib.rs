@@ -1,15 +1,16 @@
 //! Compares this crate with what a user would take instead, and checks the figures that it promises.
 //!
 //! ```text
-//! cargo run --release --example report                 about 15 minutes, 12 GiB; writes docs/benchmarks/
-//! cargo run --release --example report -- --with-100m  100 million live keys too
-//! cargo run --release --example report -- --quick      a check that it works: a tenth of all keys, to target/benchmarks/
-//! cargo run --release --example report -- --out DIR    writes elsewhere
+//! cargo run --release -p oncewheel-report     about 15 minutes, 12 GiB; writes docs/benchmarks/
+//!     -- --with-100m                          100 million live keys too
+//!     -- --quick                              a check that it works: a tenth of all keys, written
+//!                                             to target/benchmarks/
+//!     -- --out DIR                            writes elsewhere
 //! ```
 //!
 //! Let nothing else run meanwhile. Exits with an error if the cache missed a duplicate.
 
-#[path = "../../benches/contenders/mod.rs"]
+#[path = "../../../benches/contenders/mod.rs"]
 mod contenders;
 
 mod speed;
@@ -24,12 +25,15 @@ mod machine;
 mod output;
 mod plots;
 
+mod journal_cost;
+pub use journal_cost::journal_cost;
+
 use latency::Latency;
 use lineup::Lineup;
 use memory::Memory;
 use speed::Speed;
 use std::io::Result;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 struct Options {
@@ -40,7 +44,7 @@ struct Options {
 
 impl Options {
     fn parse(args: &[String]) -> Option<Self> {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let (mut is_quick, mut with_100m, mut out) = (false, false, None);
         let mut args = args.iter();
         while let Some(arg) = args.next() {
@@ -74,7 +78,8 @@ struct Results {
     latencies: Vec<Latency>,
 }
 
-fn main() -> ExitCode {
+/// The comparison, or the part of it that a child process was asked for.
+pub fn report() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if child::serve(&args) {
         return ExitCode::SUCCESS;
