@@ -23,15 +23,16 @@ mutants() {
     shift
     while [ "$1" != -- ]; do files+=("--file=$1") && shift; done
     shift && tests=("$@")
-    timeout "$seconds" cargo test --quiet "${targets[@]}" -- "${tests[@]}" >/dev/null
+    timeout "$seconds" cargo test --quiet "${packages[@]/#/--package=}" "${targets[@]}" -- "${tests[@]}" >/dev/null
     cargo mutants --output target/mutants --iterate --baseline skip --jobs 2 --build-timeout 300 --timeout "$seconds" \
-        "${files[@]}" "${targets[@]/#/--cargo-arg=}" -- -- "${tests[@]}" || status=$?
+        "${files[@]}" "${packages[@]/#/--test-package=}" "${targets[@]/#/--cargo-arg=}" -- -- "${tests[@]}" || status=$?
     # Mutants that no test sees (2), or that never come to an end (3), are no failure of the run itself.
     [ "$status" = 0 ] || [ "$status" = 2 ] || [ "$status" = 3 ]
 }
 
-# Quick tests first; what those miss again, with all tests.
+# Quick tests first; what those miss again, with all tests, the simulated queue included.
 files=("$@")
+packages=(oncewheel)
 if [ $# = 0 ]; then
     targets=(--lib)
     cargo test --quiet --no-run "${targets[@]}"
@@ -41,8 +42,8 @@ if [ $# = 0 ]; then
     unset ONCEWHEEL_HOSTILE_KEYS
     files=("${engine[@]}" "${journal[@]}")
 fi
-targets=(--lib --test=it)
-cargo test --quiet --no-run "${targets[@]}"
+packages+=(oncewheel-simulate) targets=(--lib --test=it)
+cargo test --quiet --no-run "${packages[@]/#/--package=}" "${targets[@]}"
 mutants 180 "${files[@]}" --
 found=target/mutants/mutants.out
 echo "not seen: $(wc -l <"$found/missed.txt"); without an end: $(wc -l <"$found/timeout.txt")"
