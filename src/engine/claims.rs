@@ -91,9 +91,9 @@ impl Claims {
     /// Drops the claims that were abandoned: the lease is over, and no copy can come any more that would take them over.
     /// Does so once the number of claims has doubled since the last time, or enough calls `need_room`; amortised O(1).
     /// Returns how many were dropped.
-    pub(crate) fn sweep(&mut self, now: Option<u64>, need_room: bool, mut is_past: impl FnMut(u64) -> bool) -> usize {
+    pub(crate) fn sweep(&mut self, now: Option<u64>, needs_quota: bool, mut is_past: impl FnMut(u64) -> bool) -> usize {
         let before = self.open.len();
-        self.paid += if need_room { SWEEP_MIN } else { 0 };
+        self.paid += if needs_quota { SWEEP_MIN } else { 0 };
         if self.lease.is_none() || (before < self.sweep_at && self.paid <= before) {
             return 0;
         }

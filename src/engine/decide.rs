@@ -20,7 +20,7 @@ impl Shard {
     ) -> Result<Verdict, Full> {
         let place = self.index.touch(hash); // on its way while dead keys are removed
         self.reclaim_a_little(RECLAIMED_PER_KEY);
-        if self.room > 0 && self.claims.is_empty() && self.record_plain(place, &key, time) {
+        if self.quota > 0 && self.claims.is_empty() && self.record_plain(place, &key, time) {
             self.count_plain(1);
             self.counts.fresh += 1;
             return Ok(Verdict::Fresh);
@@ -47,7 +47,7 @@ impl Shard {
     #[inline(always)]
     pub(super) fn count_plain(&mut self, count: usize) {
         self.index.count_added(count);
-        self.room -= count;
+        self.quota -= count;
     }
 
     /// Out of line: what is rare must not slow down what is not.
@@ -63,7 +63,7 @@ impl Shard {
         if let Some(known) = self.known(place, hash, key, time, now) {
             return Ok(known.into());
         }
-        if !self.make_room(hash, key, now) {
+        if !self.ensure_quota(hash, key, now) {
             return Err(Full);
         }
         self.counts.fresh += 1;
@@ -84,27 +84,27 @@ impl Shard {
         if let Some(known) = self.known(place, hash, key, time, now) {
             return Ok(known.into());
         }
-        if !self.make_room(hash, key, now) {
+        if !self.ensure_quota(hash, key, now) {
             return Err(Full);
         }
         let (watermark, span) = (self.watermark, self.span);
-        self.room += self.claims.sweep(now, false, |time| is_past(time, span, watermark));
+        self.quota += self.claims.sweep(now, false, |time| is_past(time, span, watermark));
         self.counts.fresh += 1;
-        self.room -= 1;
+        self.quota -= 1;
         Ok(Claimed::Fresh(self.claims.open(hash, key, time, now)))
     }
 
     /// Records the key of a claim; its message's time, or `None` if the claim was lost.
     pub(crate) fn commit(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> Option<u64> {
         let time = self.claims.close(hash, key, generation)?;
-        self.room += 1;
+        self.quota += 1;
         self.record(self.index.place(hash), key, time);
         Some(time)
     }
 
     /// Gives a claim up; nothing happens if it was lost already.
     pub(crate) fn abort(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
-        self.room += usize::from(self.claims.close(hash, key, generation).is_some());
+        self.quota += usize::from(self.claims.close(hash, key, generation).is_some());
     }
 
     /// Takes back a claim that its caller was never told of.
@@ -139,18 +139,18 @@ impl Shard {
     /// Makes sure that one more key or claim may be held: by what is there, by the key's own claim if that is over, by
     /// the dead, by abandoned claims, and by eviction if that is wanted.
     #[inline(always)]
-    pub(super) fn make_room(&mut self, hash: IndexHash, key: Fingerprint, now: Option<u64>) -> bool {
+    pub(super) fn ensure_quota(&mut self, hash: IndexHash, key: Fingerprint, now: Option<u64>) -> bool {
         if !self.claims.is_empty() && self.claims.state(hash, key, now) == ClaimState::Expired {
             self.claims.take_over(hash, key);
-            self.room += 1;
+            self.quota += 1;
         }
-        self.room > 0 || self.find_room(now)
+        self.quota > 0 || self.find_quota(now)
     }
 
     #[cold]
-    fn find_room(&mut self, now: Option<u64>) -> bool {
-        self.gather_room(now);
-        self.room > 0 || (self.evicts && self.evict())
+    fn find_quota(&mut self, now: Option<u64>) -> bool {
+        self.gather_quota(now);
+        self.quota > 0 || (self.evicts && self.evict())
     }
 
     #[inline(always)]
@@ -158,7 +158,7 @@ impl Shard {
         let deadline = time.saturating_add(self.span);
         let slot = self.wheel.push(&mut self.pool, &key, deadline, self.watermark);
         self.index.insert(place, slot, &self.pool);
-        self.room -= 1;
+        self.quota -= 1;
     }
 
     /// How far apart the two copies' times were. The first one's is known as exactly as those of the 31 keys that it shares

@@ -64,7 +64,7 @@ pub(crate) struct Shard {
     span: u64,
     evicts: bool,
     /// How many more keys and claims may be held. The front deals it out.
-    pub(crate) room: usize,
+    pub(crate) quota: usize,
     doomed: Doomed,
     /// Kept, so that a batch allocates nothing.
     ahead: [Ahead; 2],
@@ -75,7 +75,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(settings: &Settings, room: usize) -> Self {
+    pub(crate) fn new(settings: &Settings, quota: usize) -> Self {
         Self {
             index: Index::new(settings.keys_max, settings.hasher),
             wheel: Wheel::new(settings.span),
@@ -84,7 +84,7 @@ impl Shard {
             watermark: 0,
             span: settings.span,
             evicts: settings.evicts,
-            room,
+            quota,
             doomed: Doomed::NONE,
             ahead: Default::default(),
             unsettled: Unsettled::default(),
@@ -164,7 +164,7 @@ impl Shard {
             time = time.max(last.saturating_sub(self.span)); // late is safe
             self.forget(place.hash(), key);
         }
-        if !self.make_room(place.hash(), key, None) {
+        if !self.ensure_quota(place.hash(), key, None) {
             return Err(Full);
         }
         self.record(place, key, time);
@@ -209,7 +209,7 @@ impl Shard {
         if let Some((moved, key)) = self.wheel.vacate(&mut self.pool, slot, self.watermark) {
             self.index.repoint(self.index.place(self.index.hash(key)), moved, slot);
         }
-        self.room += 1;
+        self.quota += 1;
         true
     }
 
@@ -228,7 +228,7 @@ impl Shard {
         };
         self.counts.vouches_since = self.counts.vouches_since.max(last_time.saturating_add(1));
         self.counts.forgotten_early += 1;
-        self.room += 1;
+        self.quota += 1;
         true
     }
 
@@ -254,13 +254,13 @@ impl Shard {
     }
 
     /// Makes room, where there is none, of what need not be held any more.
-    pub(crate) fn gather_room(&mut self, now: Option<u64>) {
-        while self.wheel.has_dead() && self.room == 0 {
+    pub(crate) fn gather_quota(&mut self, now: Option<u64>) {
+        while self.wheel.has_dead() && self.quota == 0 {
             self.reclaim();
         }
-        if self.room == 0 && !self.claims.is_empty() {
+        if self.quota == 0 && !self.claims.is_empty() {
             let (watermark, span) = (self.watermark, self.span);
-            self.room += self.claims.sweep(now, true, |time| is_past(time, span, watermark));
+            self.quota += self.claims.sweep(now, true, |time| is_past(time, span, watermark));
         }
     }
 
@@ -287,7 +287,7 @@ impl Shard {
             let place = self.index.place(self.hash(key));
             assert_eq!(self.index.find(place, key, &self.pool), None, "a claimed key is not committed");
         }
-        self.index.len() + self.claims.len() + self.room
+        self.index.len() + self.claims.len() + self.quota
     }
 }
 

@@ -131,7 +131,7 @@ impl Shard {
     #[inline(always)]
     fn record_group(&mut self, group: &[(Fingerprint, Timestamp)], ahead: &Ahead, others: &mut Others) {
         let is_good = self.index.generation() == ahead.generation && self.claims.is_empty();
-        let mut end = if is_good { group.len().min(self.room) } else { 0 };
+        let mut end = if is_good { group.len().min(self.quota) } else { 0 };
         let mut from = 0;
         while let Some(stray) = self.record_run(&group[..end], &ahead.places, from, others) {
             let ((key, time), place) = (&group[stray], ahead.places[stray]);
@@ -261,7 +261,7 @@ impl Shard {
         if self.doomed.len == 0 {
             self.doomed.last_chunk = NONE;
         }
-        self.room += removed;
+        self.quota += removed;
         self.counts.forgotten_on_time += removed as u64;
         cost
     }

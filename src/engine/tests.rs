@@ -4,10 +4,10 @@ use crate::Verdict;
 use proptest::prelude::*;
 
 /// With this secret every key below 2^64 has the hash 1: one partition, one bucket, one tag.
-fn all_in_one_bucket(room: usize) -> Shard {
+fn all_in_one_bucket(quota: usize) -> Shard {
     let hasher = IndexHasher::new([0; 2]);
     let settings = Settings { hasher, keys_max: 100_000, span: 1000, lease: None, evicts: false };
-    Shard::new(&settings, room)
+    Shard::new(&settings, quota)
 }
 
 fn key(number: u64) -> Fingerprint {

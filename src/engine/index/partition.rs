@@ -18,12 +18,12 @@ const GROUP: usize = 32;
 pub(crate) struct Partition {
     buckets: Box<[Bucket]>,
     /// How many more keys it takes before it grows.
-    room: u32,
+    growth_left: u32,
 }
 
 /// A free lane for a new key.
 pub(crate) struct Vacancy<'a> {
-    room: &'a mut u32,
+    growth_left: &'a mut u32,
     bucket: &'a mut Bucket,
     lane: usize,
     tag: u8,
@@ -32,7 +32,7 @@ pub(crate) struct Vacancy<'a> {
 impl Vacancy<'_> {
     #[inline(always)]
     pub(crate) fn fill(self, slot: u32) {
-        *self.room -= 1;
+        *self.growth_left -= 1;
         self.bucket.fill(self.lane, self.tag, slot);
     }
 }
@@ -45,7 +45,7 @@ impl Partition {
     }
 
     fn keys(&self) -> usize {
-        keys_max(self.len()) - self.room as usize
+        keys_max(self.len()) - self.growth_left as usize
     }
 
     #[inline(always)]
@@ -56,11 +56,11 @@ impl Partition {
         if found.is_some() || bucket.overflow() == 0 {
             return found;
         }
-        self.find_further(home, place.hash.tag(), key, pool)
+        self.find_beyond_home(home, place.hash.tag(), key, pool)
     }
 
     #[cold]
-    fn find_further(&self, home: usize, tag: u8, key: Fingerprint, pool: &Pool) -> Option<u32> {
+    fn find_beyond_home(&self, home: usize, tag: u8, key: Fingerprint, pool: &Pool) -> Option<u32> {
         let mut at = self.after(home);
         while at != home {
             let bucket = &self.buckets[at];
@@ -101,31 +101,31 @@ impl Partition {
         }
         let bucket = self.buckets.get_mut(place.home as usize)?;
         let lane = bucket.vacancy(place.hash.tag())?;
-        Some(Vacancy { room: &mut self.room, bucket, lane, tag: place.hash.tag() })
+        Some(Vacancy { growth_left: &mut self.growth_left, bucket, lane, tag: place.hash.tag() })
     }
 
     /// Whether the table must grow before another key comes.
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
-        self.room == 0
+        self.growth_left == 0
     }
 
     /// Adds a key that is not in the table, which is not full.
     #[inline(always)]
     pub(crate) fn insert(&mut self, place: Place, slot: u32) {
-        self.room -= 1;
-        self.settle(place.home as usize, place.hash.tag(), slot);
+        self.growth_left -= 1;
+        self.add(place.home as usize, place.hash.tag(), slot);
     }
 
     #[inline(always)]
-    fn settle(&mut self, home: usize, tag: u8, slot: u32) {
+    fn add(&mut self, home: usize, tag: u8, slot: u32) {
         if !self.buckets[home].try_add(tag, slot) {
-            self.settle_further(home, tag, slot);
+            self.add_beyond_home(home, tag, slot);
         }
     }
 
     #[cold]
-    fn settle_further(&mut self, home: usize, tag: u8, slot: u32) {
+    fn add_beyond_home(&mut self, home: usize, tag: u8, slot: u32) {
         let mut at = home;
         while !self.buckets[at].try_add(tag, slot) {
             self.buckets[at].add_overflow(1);
@@ -147,16 +147,16 @@ impl Partition {
         let home = place.home as usize;
         let Some(bucket) = self.buckets.get_mut(home) else { return false };
         let is_removed = bucket.try_remove(place.hash.tag(), slot)
-            || (bucket.overflow() > 0 && self.remove_further(home, place.hash.tag(), slot));
+            || (bucket.overflow() > 0 && self.remove_beyond_home(home, place.hash.tag(), slot));
         if is_removed {
-            self.room += 1;
+            self.growth_left += 1;
         }
         is_removed
     }
 
     /// Looks beyond the home bucket, and takes back the overflow counts on the way there.
     #[cold]
-    fn remove_further(&mut self, home: usize, tag: u8, slot: u32) -> bool {
+    fn remove_beyond_home(&mut self, home: usize, tag: u8, slot: u32) -> bool {
         let mut at = self.after(home);
         while at != home {
             if self.buckets[at].try_remove(tag, slot) {
@@ -199,7 +199,7 @@ impl Partition {
 
     /// Places every key anew, reading the keys from the pool in groups whose misses overlap.
     fn rebuild(&mut self, buckets: usize, pool: &Pool, hasher: IndexHasher) {
-        self.room = (keys_max(buckets) - self.keys()) as u32;
+        self.growth_left = (keys_max(buckets) - self.keys()) as u32;
         let old = std::mem::replace(&mut self.buckets, vec![Bucket::EMPTY; buckets].into_boxed_slice());
         let mut group = [0; GROUP];
         let mut filled = 0;
@@ -208,16 +208,16 @@ impl Partition {
             group[filled] = slot;
             filled += 1;
             if filled == GROUP {
-                group.iter().for_each(|slot| self.settle_anew(*slot, pool, hasher));
+                group.iter().for_each(|slot| self.reinsert(*slot, pool, hasher));
                 filled = 0;
             }
         }
-        group[..filled].iter().for_each(|slot| self.settle_anew(*slot, pool, hasher));
+        group[..filled].iter().for_each(|slot| self.reinsert(*slot, pool, hasher));
     }
 
-    fn settle_anew(&mut self, slot: u32, pool: &Pool, hasher: IndexHasher) {
+    fn reinsert(&mut self, slot: u32, pool: &Pool, hasher: IndexHasher) {
         let hash = hasher.hash(pool.key(slot));
-        self.settle(hash.bucket(self.len()) as usize, hash.tag(), slot);
+        self.add(hash.bucket(self.len()) as usize, hash.tag(), slot);
     }
 
     #[inline(always)]
