@@ -117,7 +117,7 @@ impl Shard {
     #[inline(always)]
     fn known(&mut self, place: Place, hash: IndexHash, key: Fingerprint, time: u64, now: Option<u64>) -> Option<Known> {
         if let Some(slot) = self.index.find(place, key, &self.pool) {
-            if self.unsettled.is_anothers(key) {
+            if self.pending.is_pending_elsewhere(key) {
                 self.counts.in_flight += 1;
                 return Some(Known::InFlight);
             }

@@ -11,7 +11,7 @@ pub(crate) mod fuzzing;
 mod index;
 mod pool;
 mod staged;
-mod unsettled;
+mod pending;
 mod wheel;
 
 pub(crate) use index::{IndexHash, IndexHasher};
@@ -22,7 +22,7 @@ use claims::Claims;
 use index::{Index, Place};
 use pool::Pool;
 use staged::{Ahead, Doomed};
-use unsettled::Unsettled;
+use pending::Pending;
 use wheel::Wheel;
 
 /// How many dead keys and chunks `advance` reclaims at most: some tens of microseconds.
@@ -52,7 +52,7 @@ pub(crate) enum Held {
     No,
     Yes,
     /// It is being recorded or forgotten.
-    Unsettled,
+    Pending,
 }
 
 pub(crate) struct Shard {
@@ -68,7 +68,7 @@ pub(crate) struct Shard {
     doomed: Doomed,
     /// Kept, so that a batch allocates nothing.
     ahead: [Ahead; 2],
-    unsettled: Unsettled,
+    pending: Pending,
     counts: Counts,
     /// How far `shrink` has come: pages, partitions.
     shrinking: (usize, usize),
@@ -87,7 +87,7 @@ impl Shard {
             quota,
             doomed: Doomed::NONE,
             ahead: Default::default(),
-            unsettled: Unsettled::default(),
+            pending: Pending::default(),
             counts: Counts::default(),
             shrinking: (0, 0),
         }
@@ -126,7 +126,7 @@ impl Shard {
             + self.wheel.memory_bytes()
             + self.pool.memory_bytes()
             + self.claims.memory_bytes()
-            + self.unsettled.memory_bytes()
+            + self.pending.memory_bytes()
     }
 
     /// Moves the watermark, which the caller never moves back. What is due becomes dead; it is reclaimed bit by bit.
@@ -179,24 +179,24 @@ impl Shard {
 
     /// What `call` has unsettled is no secret to itself: for the time that it is at work in here, and 0 after that.
     pub(crate) fn set_call(&mut self, call: u64) {
-        self.unsettled.set_call(call);
+        self.pending.set_call(call);
     }
 
     /// Until `call` is settled, a key is in flight to all others.
-    pub(crate) fn unsettle(&mut self, key: Fingerprint, call: u64) {
-        self.unsettled.add(key, call);
+    pub(crate) fn mark_pending(&mut self, key: Fingerprint, call: u64) {
+        self.pending.add(key, call);
     }
 
     /// The keys of `call` are as they are.
-    pub(crate) fn settle(&mut self, call: u64) {
-        self.unsettled.settle(call);
+    pub(crate) fn clear_pending(&mut self, call: u64) {
+        self.pending.remove(call);
     }
 
     /// Whether a key is committed, or on its way to that or from there.
     pub(crate) fn held(&self, hash: IndexHash, key: Fingerprint) -> Held {
         match self.index.find(self.index.place(hash), key, &self.pool) {
             None => Held::No,
-            Some(_) if self.unsettled.is_unsettled(key) => Held::Unsettled,
+            Some(_) if self.pending.has_elsewhere(key) => Held::Pending,
             Some(_) => Held::Yes,
         }
     }
