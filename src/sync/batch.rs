@@ -185,7 +185,7 @@ impl Sorted {
             local.shard.set_call(0);
             for ((key, _), origin) in entries.iter().zip(origins) {
                 if answers[*origin as usize] == Verdict::Fresh {
-                    local.shard.unsettle(*key, call);
+                    local.shard.mark_pending(*key, call);
                 }
             }
         }

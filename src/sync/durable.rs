@@ -177,7 +177,7 @@ impl Inner {
         ops.record(key, time);
         let recorded = self.record(journal, &mut ops);
         self.with_caught_up(hash, |shard| {
-            shard.settle(call);
+            shard.clear_pending(call);
             if recorded.is_err() {
                 shard.take_back(hash, key);
             }
@@ -201,7 +201,7 @@ impl Inner {
             let inserted = shard.insert(hash, key, time.past(shard.watermark()), now);
             shard.set_call(0);
             if call != 0 && inserted == Ok(Verdict::Fresh) {
-                shard.unsettle(key, call);
+                shard.mark_pending(key, call);
             }
             inserted
         })
@@ -218,7 +218,7 @@ impl Inner {
         self.with_caught_up(hash, |shard| {
             let time = shard.commit(hash, key, generation)?;
             if call != 0 {
-                shard.unsettle(key, call);
+                shard.mark_pending(key, call);
             }
             Some(time)
         })
@@ -240,7 +240,7 @@ impl Inner {
             }
         }
         for (hash, _, _) in committed {
-            self.with_caught_up(*hash, |shard| shard.settle(call));
+            self.with_caught_up(*hash, |shard| shard.clear_pending(call));
         }
         self.maintain(journal);
         recorded
@@ -273,7 +273,7 @@ impl Inner {
                 }
             }
             for shard in 0..self.shards.len() {
-                self.with_entered(shard, |shard| shard.settle(call));
+                self.with_entered(shard, |shard| shard.clear_pending(call));
             }
             if let Err(error) = recorded {
                 verdicts.truncate(first);
@@ -291,7 +291,7 @@ impl Inner {
         let is_held = self.with_caught_up(hash, |shard| {
             let is_held = shard.held(hash, key) == Held::Yes;
             if is_held {
-                shard.unsettle(key, call);
+                shard.mark_pending(key, call);
             }
             is_held
         });
@@ -303,7 +303,7 @@ impl Inner {
         let recorded = self.record(journal, &mut ops);
         journal.shared.note(&recorded);
         let is_gone = self.with_caught_up(hash, |shard| {
-            shard.settle(call);
+            shard.clear_pending(call);
             recorded.is_ok() && shard.forget(hash, key)
         });
         self.maintain(journal);

@@ -36,7 +36,7 @@ impl Keys for OnTheirWay {
     }
 
     fn held(&self, _: Fingerprint) -> Held {
-        Held::Unsettled
+        Held::Pending
     }
 
     fn watermark(&self) -> u64 {
