@@ -108,7 +108,7 @@ impl Shard {
     }
 
     /// Takes back a claim that its caller was never told of.
-    pub(crate) fn take_back_claim(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
+    pub(crate) fn undo_claim(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
         self.counts.fresh -= 1;
         self.abort(hash, key, generation);
     }

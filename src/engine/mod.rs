@@ -162,7 +162,7 @@ impl Shard {
                 return Ok(());
             }
             time = time.max(last.saturating_sub(self.span)); // late is safe
-            self.forget(place.hash(), key);
+            self.remove(place.hash(), key);
         }
         if !self.ensure_quota(place.hash(), key, None) {
             return Err(Full);
@@ -172,9 +172,9 @@ impl Shard {
     }
 
     /// Takes back what `insert` has recorded and answered.
-    pub(crate) fn take_back(&mut self, hash: IndexHash, key: Fingerprint) {
+    pub(crate) fn undo_insert(&mut self, hash: IndexHash, key: Fingerprint) {
         self.counts.fresh -= 1;
-        self.forget(hash, key);
+        self.remove(hash, key);
     }
 
     /// What `call` has unsettled is no secret to itself: for the time that it is at work in here, and 0 after that.
@@ -202,7 +202,7 @@ impl Shard {
     }
 
     /// Removes a committed key; `false` if there is none.
-    pub(crate) fn forget(&mut self, hash: IndexHash, key: Fingerprint) -> bool {
+    pub(crate) fn remove(&mut self, hash: IndexHash, key: Fingerprint) -> bool {
         let place = self.index.place(hash);
         let Some(slot) = self.index.find(place, key, &self.pool) else { return false };
         self.index.remove(place, slot);

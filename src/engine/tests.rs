@@ -31,7 +31,7 @@ fn keys_that_all_fall_into_one_bucket_are_told_apart_found_and_forgotten() {
     for number in 0..2000 {
         assert_eq!(insert(&mut shard, number, 1 + number), Ok(Verdict::Duplicate));
     }
-    assert!(shard.forget(shard.hash(key(7)), key(7)));
+    assert!(shard.remove(shard.hash(key(7)), key(7)));
     shard.advance(2001);
     while shard.wheel.has_dead() {
         shard.reclaim_some(1);
@@ -59,7 +59,7 @@ proptest! {
                 let was_held = insert(&mut shard, number, 5) == Ok(Verdict::Duplicate);
                 prop_assert_eq!(was_held, !held.insert(number));
             } else {
-                prop_assert_eq!(shard.forget(shard.hash(key(number)), key(number)), held.remove(&number));
+                prop_assert_eq!(shard.remove(shard.hash(key(number)), key(number)), held.remove(&number));
             }
             shard.validate();
         }
@@ -114,7 +114,7 @@ fn shrinking_gives_back_every_partition_of_many() {
     // Sixteen buckets each, or a few more, so that they do not all grow at one time.
     let buckets = (shard.index.memory_bytes() - empty) / 64;
     assert!((17 * 512..18 * 512).contains(&buckets), "{buckets} buckets in 512 partitions");
-    keys.iter().for_each(|key| assert!(shard.forget(shard.hash(*key), *key)));
+    keys.iter().for_each(|key| assert!(shard.remove(shard.hash(*key), *key)));
     while shard.shrink() {}
     assert_eq!(shard.index.memory_bytes(), empty);
     shard.validate();
@@ -134,7 +134,7 @@ fn shrinking_takes_the_size_that_the_keys_need_and_leaves_what_fits() {
     let (full, generation) = (shard.index.memory_bytes(), shard.index.generation());
     while shard.shrink() {}
     assert_eq!((shard.index.memory_bytes(), shard.index.generation()), (full, generation));
-    keys[..72_000].iter().for_each(|key| assert!(shard.forget(shard.hash(*key), *key)));
+    keys[..72_000].iter().for_each(|key| assert!(shard.remove(shard.hash(*key), *key)));
     while shard.shrink() {}
     let buckets = (shard.index.memory_bytes() - empty) / 64;
     assert!((8_000 / 7..8_000 / 5).contains(&buckets), "{buckets} buckets for 8,000 keys");
