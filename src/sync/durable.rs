@@ -179,7 +179,7 @@ impl Inner {
         self.with_caught_up(hash, |shard| {
             shard.clear_pending(call);
             if recorded.is_err() {
-                shard.take_back(hash, key);
+                shard.undo_insert(hash, key);
             }
         });
         self.maintain(journal);
@@ -236,7 +236,7 @@ impl Inner {
         let recorded = self.record(journal, &mut ops);
         if recorded.is_err() {
             for (hash, key, _) in committed {
-                self.with_caught_up(*hash, |shard| shard.forget(*hash, *key));
+                self.with_caught_up(*hash, |shard| shard.remove(*hash, *key));
             }
         }
         for (hash, _, _) in committed {
@@ -269,7 +269,7 @@ impl Inner {
             if recorded.is_err() {
                 for ((key, _), _) in fresh() {
                     let hash = self.hasher.hash(*key);
-                    self.with_caught_up(hash, |shard| shard.take_back(hash, *key));
+                    self.with_caught_up(hash, |shard| shard.undo_insert(hash, *key));
                 }
             }
             for shard in 0..self.shards.len() {
@@ -304,7 +304,7 @@ impl Inner {
         journal.shared.note(&recorded);
         let is_gone = self.with_caught_up(hash, |shard| {
             shard.clear_pending(call);
-            recorded.is_ok() && shard.forget(hash, key)
+            recorded.is_ok() && shard.remove(hash, key)
         });
         self.maintain(journal);
         is_gone
@@ -367,7 +367,7 @@ impl Restore for Inner {
 
     fn remove(&mut self, key: Fingerprint) {
         let hash = self.hasher.hash(key);
-        self.with_caught_up(hash, |shard| shard.forget(hash, key));
+        self.with_caught_up(hash, |shard| shard.remove(hash, key));
     }
 
     fn len(&self) -> usize {
