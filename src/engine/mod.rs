@@ -5,6 +5,7 @@
 
 mod arch;
 mod claims;
+mod counts;
 mod decide;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -14,10 +15,10 @@ mod staged;
 mod pending;
 mod wheel;
 
+pub(crate) use counts::Counts;
 pub(crate) use index::{IndexHash, IndexHasher};
 
 use crate::Fingerprint;
-use crate::stats::Counts;
 use claims::Claims;
 use index::{Index, Place};
 use pool::Pool;
@@ -226,8 +227,8 @@ impl Shard {
             u64::MAX => u64::MAX, // no longer tells the time
             deadline => deadline.saturating_sub(self.span),
         };
-        self.counts.vouches_since = self.counts.vouches_since.max(last_time.saturating_add(1));
-        self.counts.forgotten_early += 1;
+        self.counts.complete_since = self.counts.complete_since.max(last_time.saturating_add(1));
+        self.counts.evicted += 1;
         self.quota += 1;
         true
     }

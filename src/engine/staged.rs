@@ -262,7 +262,7 @@ impl Shard {
             self.doomed.last_chunk = NONE;
         }
         self.quota += removed;
-        self.counts.forgotten_on_time += removed as u64;
+        self.counts.expired += removed as u64;
         cost
     }
 

@@ -92,7 +92,7 @@ fn a_large_batch_removes_three_dead_keys_for_every_two_that_it_adds() {
     let mut gone = 0;
     for number in 0..30 {
         batch(&mut shard, 30_000 + 1024 * number..30_000 + 1024 * (number + 1), 5000);
-        let now_gone = shard.counts().forgotten_on_time;
+        let now_gone = shard.counts().expired;
         assert!(now_gone - gone >= 1536 || now_gone == 30_000, "{gone} gone, then {now_gone}");
         gone = now_gone;
     }
