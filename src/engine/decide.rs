@@ -19,7 +19,7 @@ impl Shard {
         now: Option<u64>,
     ) -> Result<Verdict, Full> {
         let place = self.index.touch(hash); // on its way while dead keys are removed
-        self.reclaim_a_little(RECLAIMED_PER_KEY);
+        self.reclaim_step(RECLAIMED_PER_KEY);
         if self.quota > 0 && self.claims.is_empty() && self.record_plain(place, &key, time) {
             self.count_plain(1);
             self.counts.fresh += 1;
@@ -80,7 +80,7 @@ impl Shard {
         now: Option<u64>,
     ) -> Result<Claimed<u64>, Full> {
         let place = self.index.touch(hash);
-        self.reclaim_a_little(RECLAIMED_PER_KEY);
+        self.reclaim_step(RECLAIMED_PER_KEY);
         if let Some(known) = self.known(place, hash, key, time, now) {
             return Ok(known.into());
         }

@@ -22,7 +22,7 @@ use crate::Fingerprint;
 use claims::Claims;
 use index::{Index, Place};
 use pool::Pool;
-use staged::{Ahead, Doomed};
+use staged::{Ahead, ReclaimQueue};
 use pending::Pending;
 use wheel::Wheel;
 
@@ -66,7 +66,7 @@ pub(crate) struct Shard {
     evicts: bool,
     /// How many more keys and claims may be held. The front deals it out.
     pub(crate) quota: usize,
-    doomed: Doomed,
+    reclaim_queue: ReclaimQueue,
     /// Kept, so that a batch allocates nothing.
     ahead: [Ahead; 2],
     pending: Pending,
@@ -86,7 +86,7 @@ impl Shard {
             span: settings.span,
             evicts: settings.evicts,
             quota,
-            doomed: Doomed::NONE,
+            reclaim_queue: ReclaimQueue::NONE,
             ahead: Default::default(),
             pending: Pending::default(),
             counts: Counts::default(),
@@ -142,7 +142,7 @@ impl Shard {
     /// Reclaims a bounded number of dead keys, the bound being shared by `shards`.
     pub(crate) fn reclaim_some(&mut self, shards: usize) {
         let mut budget = RECLAIMED_PER_ADVANCE / shards;
-        while self.wheel.has_dead() {
+        while self.wheel.has_expired() {
             match budget.checked_sub(self.reclaim()) {
                 Some(left) => budget = left,
                 None => break,
@@ -236,7 +236,7 @@ impl Shard {
     /// Gives memory back that is not needed any more: a page and a partition's surplus at most, once the dead are
     /// reclaimed; whether there may be more.
     pub(crate) fn shrink(&mut self) -> bool {
-        if self.wheel.has_dead() {
+        if self.wheel.has_expired() {
             self.reclaim_some(1);
             return true;
         }
@@ -256,7 +256,7 @@ impl Shard {
 
     /// Makes room, where there is none, of what need not be held any more.
     pub(crate) fn gather_quota(&mut self, now: Option<u64>) {
-        while self.wheel.has_dead() && self.quota == 0 {
+        while self.wheel.has_expired() && self.quota == 0 {
             self.reclaim();
         }
         if self.quota == 0 && !self.claims.is_empty() {
@@ -269,21 +269,21 @@ impl Shard {
     /// cache is large. Returns how many keys and claims there is room for, those that are held included.
     pub(crate) fn validate(&self) -> usize {
         let mut found = 0;
-        let chunks = self.wheel.validate(&self.pool, self.watermark, |slot, dead| {
+        let chunks = self.wheel.validate(&self.pool, self.watermark, |slot, expired| {
             let key = self.pool.key(slot);
             let place = self.index.place(self.hash(key));
             let is_held = self.index.find(place, key, &self.pool) == Some(slot);
-            assert!(dead || is_held, "there are no holes among the living");
+            assert!(expired || is_held, "there are no holes among live keys");
             if is_held {
                 found += 1;
                 let (_, last, _) = Wheel::deadlines(&self.pool, slot);
-                assert!(!dead || last < self.watermark, "a key died early");
+                assert!(!expired || last < self.watermark, "a key expired early");
             }
         });
         assert_eq!(found, self.index.len(), "every key lies in the wheel once");
         self.pool.validate(chunks);
         self.index.validate(&self.pool);
-        self.validate_doomed();
+        self.validate_reclaim_queue();
         for key in self.claims.keys() {
             let place = self.index.place(self.hash(key));
             assert_eq!(self.index.find(place, key, &self.pool), None, "a claimed key is not committed");

@@ -15,12 +15,12 @@ const GROUP: usize = 128;
 /// Dead keys that a call removes on the side for each key that it may add.
 pub(super) const RECLAIMED_PER_KEY: usize = 2;
 /// Dead keys whose buckets are on their way at a time, at most: four chunks.
-const DOOMED_MAX: usize = 128;
+const QUEUE_MAX: usize = 128;
 
 /// Dead keys whose buckets have been touched, and that are removed next: all of some chunks, the first of the wheel's dead.
-pub(super) struct Doomed {
+pub(super) struct ReclaimQueue {
     /// A ring, from `first` on.
-    places: [Place; DOOMED_MAX],
+    places: [Place; QUEUE_MAX],
     first: usize,
     len: usize,
     /// The first one's slot number, and how many of its chunk there are; the others' slot numbers follow on it.
@@ -105,7 +105,7 @@ impl Shard {
             let mut others = Others::NONE;
             self.record_group(group, &this, &mut others);
             plain += (group.len() - others.count) as u64;
-            self.reclaim_a_little(group.len());
+            self.reclaim_step(group.len());
             for at in others.iter() {
                 let ((key, time), place) = (&group[at], this.places[at]);
                 let is_good = self.index.generation() == this.generation;
@@ -115,7 +115,7 @@ impl Shard {
                     break 'groups;
                 }
             }
-            self.reclaim_a_little(group.len()); // so that the dead become fewer though each key may die
+            self.reclaim_step(group.len()); // so that the dead become fewer though each key may die
             done += group.len();
             std::mem::swap(&mut this, &mut next);
             group = following;
@@ -179,87 +179,87 @@ impl Shard {
     /// Does a call's share of reclaiming: removes up to `count` dead keys whose buckets an earlier call has
     /// touched. Callers ask for more than they add keys, so the dead become fewer with every call.
     #[inline(always)]
-    pub(super) fn reclaim_a_little(&mut self, count: usize) {
-        if self.wheel.has_dead() {
-            self.bury(count);
-            self.doom();
+    pub(super) fn reclaim_step(&mut self, count: usize) {
+        if self.wheel.has_expired() {
+            self.reclaim_queued(count);
+            self.enqueue_expired();
         }
     }
 
     /// Reclaims up to a chunk's worth of dead keys; how many keys and chunks that were.
     pub(super) fn reclaim(&mut self) -> usize {
-        self.doom();
-        self.bury(usize::from(CHUNK_KEYS))
+        self.enqueue_expired();
+        self.reclaim_queued(usize::from(CHUNK_KEYS))
     }
 
     /// Chooses the dead keys to be removed next and touches their buckets, where there is room for a whole chunk of them.
     #[inline(always)]
-    fn doom(&mut self) {
-        while self.doomed.len <= DOOMED_MAX - usize::from(CHUNK_KEYS) {
-            let chunk = match self.doomed.last_chunk {
-                NONE => self.wheel.dead_head(),
+    fn enqueue_expired(&mut self) {
+        while self.reclaim_queue.len <= QUEUE_MAX - usize::from(CHUNK_KEYS) {
+            let chunk = match self.reclaim_queue.last_chunk {
+                NONE => self.wheel.expired_head(),
                 last => self.pool.header(last).next,
             };
             if chunk == NONE {
                 break;
             }
-            self.doom_chunk(chunk);
+            self.enqueue_chunk(chunk);
         }
     }
 
     #[inline(never)]
-    fn doom_chunk(&mut self, chunk: u32) {
-        self.place_doomed();
+    fn enqueue_chunk(&mut self, chunk: u32) {
+        self.refresh_places();
         let next = self.pool.header(chunk).next;
         if next != NONE {
             self.pool.prefetch_chunk(next);
         }
         let keys = self.pool.keys(chunk);
-        for (at, key) in (self.doomed.first + self.doomed.len..).zip(keys) {
-            self.doomed.places[at % DOOMED_MAX] = self.index.touch(self.index.hash(*key));
+        for (at, key) in (self.reclaim_queue.first + self.reclaim_queue.len..).zip(keys) {
+            self.reclaim_queue.places[at % QUEUE_MAX] = self.index.touch(self.index.hash(*key));
         }
-        self.doomed.len += keys.len();
-        self.doomed.last_chunk = chunk;
+        self.reclaim_queue.len += keys.len();
+        self.reclaim_queue.last_chunk = chunk;
     }
 
     /// Works the places out anew if a partition has taken another size.
     #[inline(always)]
-    fn place_doomed(&mut self) {
-        if self.doomed.generation != self.index.generation() {
-            self.doomed.generation = self.index.generation();
-            self.doomed.places = self.doomed.places.map(|place| self.index.place(place.hash()));
+    fn refresh_places(&mut self) {
+        if self.reclaim_queue.generation != self.index.generation() {
+            self.reclaim_queue.generation = self.index.generation();
+            self.reclaim_queue.places = self.reclaim_queue.places.map(|place| self.index.place(place.hash()));
         }
     }
 
     /// Removes up to `count` of the doomed keys from the index, and frees chunks with their last; how many keys and chunks
     /// that were.
     #[inline(always)]
-    fn bury(&mut self, count: usize) -> usize {
-        self.place_doomed();
-        let mut count = count.min(self.doomed.len);
+    fn reclaim_queued(&mut self, count: usize) -> usize {
+        self.refresh_places();
+        let mut count = count.min(self.reclaim_queue.len);
         let (mut cost, mut removed) = (count, 0);
         while count > 0 {
-            if self.doomed.left == 0 {
-                let (chunk, header) = (self.wheel.dead_head(), self.pool.header(self.wheel.dead_head()));
-                self.doomed.slot = slot_at(chunk, header.first);
-                self.doomed.left = usize::from(header.len - header.first);
+            if self.reclaim_queue.left == 0 {
+                let (chunk, header) = (self.wheel.expired_head(), self.pool.header(self.wheel.expired_head()));
+                self.reclaim_queue.slot = slot_at(chunk, header.first);
+                self.reclaim_queue.left = usize::from(header.len - header.first);
             }
-            let run = count.min(self.doomed.left);
-            let Doomed { places, first, slot, .. } = &self.doomed;
-            let places = (*first..first + run).map(|at| places[at % DOOMED_MAX]);
+            let run = count.min(self.reclaim_queue.left);
+            let ReclaimQueue { places, first, slot, .. } = &self.reclaim_queue;
+            let places = (*first..first + run).map(|at| places[at % QUEUE_MAX]);
             removed += self.index.remove_all(places.zip(*slot..));
-            self.doomed.first = (self.doomed.first + run) % DOOMED_MAX;
-            self.doomed.len -= run;
-            self.doomed.slot += run as u32;
-            self.doomed.left -= run;
+            self.reclaim_queue.first = (self.reclaim_queue.first + run) % QUEUE_MAX;
+            self.reclaim_queue.len -= run;
+            self.reclaim_queue.slot += run as u32;
+            self.reclaim_queue.left -= run;
             count -= run;
-            if self.doomed.left == 0 {
-                self.wheel.free_dead(&mut self.pool);
+            if self.reclaim_queue.left == 0 {
+                self.wheel.free_expired_head(&mut self.pool);
                 cost += 1;
             }
         }
-        if self.doomed.len == 0 {
-            self.doomed.last_chunk = NONE;
+        if self.reclaim_queue.len == 0 {
+            self.reclaim_queue.last_chunk = NONE;
         }
         self.quota += removed;
         self.counts.expired += removed as u64;
@@ -267,31 +267,31 @@ impl Shard {
     }
 
     /// Checks that the doomed are the first of the dead.
-    pub(super) fn validate_doomed(&self) {
-        let Doomed { places, first, len, slot, left, last_chunk, generation } = &self.doomed;
-        let (mut chunk, mut found) = (if *len == 0 { NONE } else { self.wheel.dead_head() }, 0);
-        assert_eq!(*last_chunk == NONE, *len == 0, "the last chunk of the doomed");
+    pub(super) fn validate_reclaim_queue(&self) {
+        let ReclaimQueue { places, first, len, slot, left, last_chunk, generation } = &self.reclaim_queue;
+        let (mut chunk, mut found) = (if *len == 0 { NONE } else { self.wheel.expired_head() }, 0);
+        assert_eq!(*last_chunk == NONE, *len == 0, "the last chunk of the queue");
         while found < *len {
             let keys = self.pool.keys(chunk);
             let keys = if found == 0 && *left > 0 { &keys[keys.len() - left..] } else { keys };
             for key in keys {
                 let place = self.index.place(self.index.hash(*key));
                 let is_good = *generation == self.index.generation();
-                assert!(!is_good || places[(first + found) % DOOMED_MAX] == place, "the place of a doomed key");
+                assert!(!is_good || places[(first + found) % QUEUE_MAX] == place, "the place of a queued key");
                 found += 1;
             }
-            assert!(found != *len || chunk == *last_chunk, "the doomed end with a chunk");
+            assert!(found != *len || chunk == *last_chunk, "the queue ends with a chunk");
             chunk = self.pool.header(chunk).next;
         }
-        assert_eq!(found, *len, "the doomed are whole chunks");
+        assert_eq!(found, *len, "the queue is whole chunks");
         if *left > 0 {
-            let (head, header) = (self.wheel.dead_head(), self.pool.header(self.wheel.dead_head()));
+            let (head, header) = (self.wheel.expired_head(), self.pool.header(self.wheel.expired_head()));
             assert_eq!(*slot as usize + left, slot_at(head, header.first) as usize + self.pool.keys(head).len());
         }
     }
 }
 
-impl Doomed {
+impl ReclaimQueue {
     pub(super) const NONE: Self =
-        Self { places: [Place::ZERO; DOOMED_MAX], first: 0, len: 0, slot: 0, left: 0, last_chunk: NONE, generation: 0 };
+        Self { places: [Place::ZERO; QUEUE_MAX], first: 0, len: 0, slot: 0, left: 0, last_chunk: NONE, generation: 0 };
 }

@@ -33,7 +33,7 @@ fn keys_that_all_fall_into_one_bucket_are_told_apart_found_and_forgotten() {
     }
     assert!(shard.remove(shard.hash(key(7)), key(7)));
     shard.advance(2001);
-    while shard.wheel.has_dead() {
+    while shard.wheel.has_expired() {
         shard.reclaim_some(1);
         shard.validate();
     }

@@ -52,7 +52,7 @@ pub(crate) struct Wheel {
     /// No slot is due while the watermark is below this.
     next_due: u64,
     /// Chunks of slots that were due, not yet reclaimed.
-    dead: Chain,
+    expired: Chain,
     /// The life of a key while no watermark is known.
     span: u64,
     /// Where the last key went: most often the next one's place too.
@@ -61,7 +61,7 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) fn new(span: u64) -> Self {
-        Self { levels: [const { None }; 2 * LEVELS], next_due: u64::MAX, dead: EMPTY, span, recent: Recent::NOWHERE }
+        Self { levels: [const { None }; 2 * LEVELS], next_due: u64::MAX, expired: EMPTY, span, recent: Recent::NOWHERE }
     }
 
     /// Stores a key until the watermark has passed `deadline`; its slot number. A deadline that has passed already goes
@@ -122,27 +122,27 @@ impl Wheel {
     pub(crate) fn advance(&mut self, pool: &mut Pool, watermark: u64) {
         self.recent = self.recent.after_move(watermark);
         if watermark >= self.next_due {
-            self.retire(pool, watermark);
+            self.expire_due(pool, watermark);
         }
     }
 
     #[cold]
-    fn retire(&mut self, pool: &mut Pool, watermark: u64) {
+    fn expire_due(&mut self, pool: &mut Pool, watermark: u64) {
         self.recent = Recent::NOWHERE;
         for (number, level) in self.levels.iter_mut().enumerate() {
             let Some(level) = level else { continue };
             while let Some(tick) = level.first_tick()
                 && tick < watermark >> shift_of(number)
             {
-                append(pool, &mut self.dead, level.vacate(tick));
+                append(pool, &mut self.expired, level.vacate(tick));
             }
         }
         self.find_next_due();
     }
 
     #[inline(always)]
-    pub(crate) fn has_dead(&self) -> bool {
-        self.dead.head != NONE
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expired.head != NONE
     }
 
     /// The watermark at which the next slot is due; `u64::MAX` if none ever is.
@@ -151,13 +151,13 @@ impl Wheel {
     }
 
     /// The first of the dead chunks, which are linked by their headers; `NONE` if there are none.
-    pub(crate) fn dead_head(&self) -> u32 {
-        self.dead.head
+    pub(crate) fn expired_head(&self) -> u32 {
+        self.expired.head
     }
 
     /// Frees the oldest dead chunk, whose keys the caller has removed from the index.
-    pub(crate) fn free_dead(&mut self, pool: &mut Pool) {
-        free_head(pool, &mut self.dead);
+    pub(crate) fn free_expired_head(&mut self, pool: &mut Pool) {
+        free_head(pool, &mut self.expired);
     }
 
     /// Takes out the key that would expire first, which the caller then removes from the index.
@@ -224,7 +224,7 @@ impl Wheel {
     /// Checks rings, bits and bounds; hands every slot number that holds a key or a hole to `visit`, with whether it is
     /// dead; returns the number of chunks.
     pub(crate) fn validate(&self, pool: &Pool, watermark: u64, mut visit: impl FnMut(u32, bool)) -> usize {
-        let mut chunks = walk(pool, self.dead, |slot, _| visit(slot, true));
+        let mut chunks = walk(pool, self.expired, |slot, _| visit(slot, true));
         let mut earliest = u64::MAX;
         for (number, level) in self.levels.iter().enumerate() {
             let Some(level) = level else { continue };
@@ -237,7 +237,7 @@ impl Wheel {
                 if bit {
                     occupied += 1;
                     earliest = earliest.min(due_at(tick, number));
-                    assert!(tick >= watermark >> shift_of(number), "level {number}, tick {tick} is due and not dead");
+                    assert!(tick >= watermark >> shift_of(number), "level {number}, tick {tick} is due and not expired");
                     chunks += walk(pool, chain, |slot, header| {
                         assert_eq!((usize::from(header.level), header.deadline >> shift_of(number)), (number, tick));
                         visit(slot, false);

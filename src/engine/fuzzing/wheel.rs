@@ -64,7 +64,7 @@ impl Run {
                 self.watermark = self.watermark.max(choices.time(around)?);
                 self.wheel.advance(&mut self.pool, self.watermark);
             }
-            5 => self.free_dead(),
+            5 => self.free_expired_head(),
             6 => self.evict(),
             _ => {
                 let at = choices.among(self.kept.len())?;
@@ -107,11 +107,11 @@ impl Run {
         assert!(before.is_none(), "two keys at one slot number");
     }
 
-    fn free_dead(&mut self) {
-        let chunk = self.wheel.dead_head();
+    fn free_expired_head(&mut self) {
+        let chunk = self.wheel.expired_head();
         if chunk != NONE {
             self.kept.retain(|slot, _| chunk_of(*slot) != chunk);
-            self.wheel.free_dead(&mut self.pool);
+            self.wheel.free_expired_head(&mut self.pool);
         }
     }
 
@@ -121,7 +121,7 @@ impl Run {
             assert!(alive.is_empty(), "there is a key to evict");
             return;
         };
-        assert!(alive.contains(&evicted.slot), "a dead key cannot be evicted");
+        assert!(alive.contains(&evicted.slot), "an expired key cannot be evicted");
         let gone = self.kept.remove(&evicted.slot).expect("a key that is there");
         assert_eq!(gone.key, evicted.key);
         assert!(gone.deadline <= evicted.last_deadline, "the last deadline that it can have had");
@@ -142,8 +142,8 @@ impl Run {
 
     fn alive(&self) -> Vec<u32> {
         let mut alive = Vec::new();
-        self.wheel.validate(&self.pool, self.watermark, |slot, is_dead| {
-            if !is_dead {
+        self.wheel.validate(&self.pool, self.watermark, |slot, is_expired| {
+            if !is_expired {
                 alive.push(slot);
             }
         });
@@ -152,14 +152,14 @@ impl Run {
 
     fn validate(&self) {
         let mut found = 0;
-        let chunks = self.wheel.validate(&self.pool, self.watermark, |slot, is_dead| {
+        let chunks = self.wheel.validate(&self.pool, self.watermark, |slot, is_expired| {
             found += 1;
             let kept = self.kept.get(&slot).expect("a key that was pushed");
             assert_eq!(self.pool.key(slot), kept.key);
-            if is_dead {
-                assert!(kept.deadline < self.watermark, "dead early");
+            if is_expired {
+                assert!(kept.deadline < self.watermark, "expired early");
             } else {
-                assert!(self.watermark <= kept.alive_until, "dead late");
+                assert!(self.watermark <= kept.alive_until, "expired late");
             }
             let (first, last, is_as_it_came) = Wheel::deadlines(&self.pool, slot);
             assert!((first..=last).contains(&kept.deadline), "{first}..={last}: not {}", kept.deadline);
