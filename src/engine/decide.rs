@@ -18,21 +18,21 @@ impl Shard {
         time: u64,
         now: Option<u64>,
     ) -> Result<Verdict, Full> {
-        let place = self.index.touch(hash); // on its way while dead keys are removed
+        let place = self.index.prefetch_home(hash); // on its way while dead keys are removed
         self.reclaim_step(RECLAIMED_PER_KEY);
-        if self.quota > 0 && self.claims.is_empty() && self.record_plain(place, &key, time) {
-            self.count_plain(1);
+        if self.quota > 0 && self.claims.is_empty() && self.insert_fast(place, &key, time) {
+            self.count_inserted(1);
             self.counts.fresh += 1;
             return Ok(Verdict::Fresh);
         }
-        self.decide_unusual(place, &key, time, now)
+        self.insert_slow(place, &key, time, now)
     }
 
     /// Records a key in the usual case, in which a look at its home bucket is enough to know that it is fresh; `false` says
     /// nothing. Whatever else `known` and `make_room` look at must be ruled out here or by the caller: that there are claims,
     /// and no room.
     #[inline(always)]
-    pub(super) fn record_plain(&mut self, place: Place, key: &Fingerprint, time: u64) -> bool {
+    pub(super) fn insert_fast(&mut self, place: Place, key: &Fingerprint, time: u64) -> bool {
         if time >= self.watermark
             && let Some(deadline) = time.checked_add(self.span)
             && let Some(vacancy) = self.index.vacancy(place)
@@ -45,14 +45,14 @@ impl Shard {
 
     /// Counts keys that were recorded by one look.
     #[inline(always)]
-    pub(super) fn count_plain(&mut self, count: usize) {
+    pub(super) fn count_inserted(&mut self, count: usize) {
         self.index.count_added(count);
         self.quota -= count;
     }
 
     /// Out of line: what is rare must not slow down what is not.
     #[inline(never)]
-    pub(super) fn decide_unusual(
+    pub(super) fn insert_slow(
         &mut self,
         place: Place,
         key: &Fingerprint,
@@ -67,7 +67,7 @@ impl Shard {
             return Err(Full);
         }
         self.counts.fresh += 1;
-        self.record(place, key, time);
+        self.insert_new(place, key, time);
         Ok(Verdict::Fresh)
     }
 
@@ -79,7 +79,7 @@ impl Shard {
         time: u64,
         now: Option<u64>,
     ) -> Result<Claimed<u64>, Full> {
-        let place = self.index.touch(hash);
+        let place = self.index.prefetch_home(hash);
         self.reclaim_step(RECLAIMED_PER_KEY);
         if let Some(known) = self.known(place, hash, key, time, now) {
             return Ok(known.into());
@@ -154,7 +154,7 @@ impl Shard {
     }
 
     #[inline(always)]
-    pub(super) fn record(&mut self, place: Place, key: Fingerprint, time: u64) {
+    pub(super) fn insert_new(&mut self, place: Place, key: Fingerprint, time: u64) {
         let deadline = time.saturating_add(self.span);
         let slot = self.wheel.push(&mut self.pool, &key, deadline, self.watermark);
         self.index.insert(place, slot, &self.pool);

@@ -22,7 +22,7 @@ use crate::Fingerprint;
 use claims::Claims;
 use index::{Index, Place};
 use pool::Pool;
-use staged::{Ahead, ReclaimQueue};
+use staged::{Lookahead, ReclaimQueue};
 use pending::Pending;
 use wheel::Wheel;
 
@@ -68,7 +68,7 @@ pub(crate) struct Shard {
     pub(crate) quota: usize,
     reclaim_queue: ReclaimQueue,
     /// Kept, so that a batch allocates nothing.
-    ahead: [Ahead; 2],
+    lookahead: [Lookahead; 2],
     pending: Pending,
     counts: Counts,
     /// How far `shrink` has come: pages, partitions.
@@ -87,7 +87,7 @@ impl Shard {
             evicts: settings.evicts,
             quota,
             reclaim_queue: ReclaimQueue::NONE,
-            ahead: Default::default(),
+            lookahead: Default::default(),
             pending: Pending::default(),
             counts: Counts::default(),
             shrinking: (0, 0),
@@ -168,7 +168,7 @@ impl Shard {
         if !self.ensure_quota(place.hash(), key, None) {
             return Err(Full);
         }
-        self.record(place, key, time);
+        self.insert_new(place, key, time);
         Ok(())
     }
 

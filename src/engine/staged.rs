@@ -34,19 +34,19 @@ pub(super) struct ReclaimQueue {
 
 /// Where a group's keys belong, before its turn.
 #[derive(Default)]
-pub(super) struct Ahead {
+pub(super) struct Lookahead {
     places: Vec<Place>,
     /// The places are good while the index is at this generation.
     generation: u64,
 }
 
 /// Keys of a group that need more than one look, in order.
-struct Others {
+struct SlowKeys {
     at: [u8; GROUP],
     count: usize,
 }
 
-impl Others {
+impl SlowKeys {
     const NONE: Self = Self { at: [0; GROUP], count: 0 };
 
     #[inline(always)]
@@ -69,14 +69,14 @@ impl Shard {
         now: Option<u64>,
         mut answer: impl FnMut(usize, Verdict),
     ) -> usize {
-        let (decided, plain) = self.staged(entries, |shard, at, place, key, time| {
-            match shard.decide_unusual(place, key, time, now)? {
+        let (decided, fast) = self.staged(entries, |shard, at, place, key, time| {
+            match shard.insert_slow(place, key, time, now)? {
                 Verdict::Fresh => {}
                 verdict => answer(at, verdict),
             }
             Ok(())
         });
-        self.counts.fresh += plain;
+        self.counts.fresh += fast;
         decided
     }
 
@@ -94,22 +94,22 @@ impl Shard {
         entries: &[(Fingerprint, Timestamp)],
         mut decide: impl FnMut(&mut Self, usize, Place, &Fingerprint, u64) -> Result<(), Full>,
     ) -> (usize, u64) {
-        let [mut this, mut next] = std::mem::take(&mut self.ahead);
+        let [mut this, mut next] = std::mem::take(&mut self.lookahead);
         let mut groups = entries.chunks(GROUP);
         let mut group = groups.next().unwrap_or_default();
-        self.touch_buckets(group, &mut this);
-        let (mut done, mut plain) = (0, 0);
+        self.prefetch_buckets(group, &mut this);
+        let (mut done, mut fast) = (0, 0);
         'groups: while !group.is_empty() {
             let following = groups.next().unwrap_or_default();
-            self.touch_buckets(following, &mut next);
-            let mut others = Others::NONE;
-            self.record_group(group, &this, &mut others);
-            plain += (group.len() - others.count) as u64;
+            self.prefetch_buckets(following, &mut next);
+            let mut slow = SlowKeys::NONE;
+            self.insert_group(group, &this, &mut slow);
+            fast += (group.len() - slow.count) as u64;
             self.reclaim_step(group.len());
-            for at in others.iter() {
+            for at in slow.iter() {
                 let ((key, time), place) = (&group[at], this.places[at]);
-                let is_good = self.index.generation() == this.generation;
-                let place = if is_good { place } else { self.index.place(place.hash()) };
+                let is_current = self.index.generation() == this.generation;
+                let place = if is_current { place } else { self.index.place(place.hash()) };
                 if decide(self, done + at, place, key, time.as_millis()).is_err() {
                     done += at;
                     break 'groups;
@@ -120,8 +120,8 @@ impl Shard {
             std::mem::swap(&mut this, &mut next);
             group = following;
         }
-        self.ahead = [this, next];
-        (done, plain)
+        self.lookahead = [this, next];
+        (done, fast)
     }
 
     /// Records the keys of a group for which a look at the home bucket is enough; leaves the others, and asks for their next
@@ -129,36 +129,36 @@ impl Shard {
     /// and none is recorded after one whose time is over. Nor can it take the room of one before it: as many keys as there is
     /// room for find some.
     #[inline(always)]
-    fn record_group(&mut self, group: &[(Fingerprint, Timestamp)], ahead: &Ahead, others: &mut Others) {
-        let is_good = self.index.generation() == ahead.generation && self.claims.is_empty();
-        let mut end = if is_good { group.len().min(self.quota) } else { 0 };
+    fn insert_group(&mut self, group: &[(Fingerprint, Timestamp)], lookahead: &Lookahead, slow: &mut SlowKeys) {
+        let is_current = self.index.generation() == lookahead.generation && self.claims.is_empty();
+        let mut end = if is_current { group.len().min(self.quota) } else { 0 };
         let mut from = 0;
-        while let Some(stray) = self.record_run(&group[..end], &ahead.places, from, others) {
-            let ((key, time), place) = (&group[stray], ahead.places[stray]);
+        while let Some(other) = self.insert_run(&group[..end], &lookahead.places, from, slow) {
+            let ((key, time), place) = (&group[other], lookahead.places[other]);
             // What stands against it is its time, which does not hide a second copy.
-            let is_recorded = self.record_plain(place, key, time.as_millis());
-            (from, end) = if is_recorded { (stray + 1, end) } else { (stray, stray) };
+            let is_inserted = self.insert_fast(place, key, time.as_millis());
+            (from, end) = if is_inserted { (other + 1, end) } else { (other, other) };
         }
-        self.count_plain(end - others.count);
-        (end..group.len()).for_each(|at| others.add(at));
-        others.iter().for_each(|at| self.index.prefetch_next(ahead.places[at], &self.pool));
+        self.count_inserted(end - slow.count);
+        (end..group.len()).for_each(|at| slow.add(at));
+        slow.iter().for_each(|at| self.index.prefetch_next(lookahead.places[at], &self.pool));
     }
 
     /// Records keys until one comes that does not belong where the last one went; which one that is.
     #[inline(never)]
-    fn record_run(
+    fn insert_run(
         &mut self,
         group: &[(Fingerprint, Timestamp)],
         places: &[Place],
         from: usize,
-        others: &mut Others,
+        slow: &mut SlowKeys,
     ) -> Option<usize> {
         let span = self.span;
         let mut run = self.wheel.run(&mut self.pool, self.watermark.saturating_add(span));
         let index = &mut self.index;
         for (at, ((key, time), place)) in (from..).zip(group[from..].iter().zip(&places[from..])) {
             match index.vacancy(*place) {
-                None => others.add(at),
+                None => slow.add(at),
                 Some(vacancy) => match run.push(key, time.as_millis().wrapping_add(span)) {
                     Some(slot) => vacancy.fill(slot),
                     None => return Some(at),
@@ -170,10 +170,10 @@ impl Shard {
 
     /// Works out where the keys of a group belong, and touches their buckets.
     #[inline(always)]
-    fn touch_buckets(&self, entries: &[(Fingerprint, Timestamp)], ahead: &mut Ahead) {
-        ahead.generation = self.index.generation();
-        ahead.places.clear();
-        ahead.places.extend(entries.iter().map(|(key, _)| self.index.touch(self.index.hash(*key))));
+    fn prefetch_buckets(&self, entries: &[(Fingerprint, Timestamp)], lookahead: &mut Lookahead) {
+        lookahead.generation = self.index.generation();
+        lookahead.places.clear();
+        lookahead.places.extend(entries.iter().map(|(key, _)| self.index.prefetch_home(self.index.hash(*key))));
     }
 
     /// Does a call's share of reclaiming: removes up to `count` dead keys whose buckets an earlier call has
@@ -216,7 +216,7 @@ impl Shard {
         }
         let keys = self.pool.keys(chunk);
         for (at, key) in (self.reclaim_queue.first + self.reclaim_queue.len..).zip(keys) {
-            self.reclaim_queue.places[at % QUEUE_MAX] = self.index.touch(self.index.hash(*key));
+            self.reclaim_queue.places[at % QUEUE_MAX] = self.index.prefetch_home(self.index.hash(*key));
         }
         self.reclaim_queue.len += keys.len();
         self.reclaim_queue.last_chunk = chunk;
@@ -276,8 +276,8 @@ impl Shard {
             let keys = if found == 0 && *left > 0 { &keys[keys.len() - left..] } else { keys };
             for key in keys {
                 let place = self.index.place(self.index.hash(*key));
-                let is_good = *generation == self.index.generation();
-                assert!(!is_good || places[(first + found) % QUEUE_MAX] == place, "the place of a queued key");
+                let is_current = *generation == self.index.generation();
+                assert!(!is_current || places[(first + found) % QUEUE_MAX] == place, "the place of a queued key");
                 found += 1;
             }
             assert!(found != *len || chunk == *last_chunk, "the queue ends with a chunk");

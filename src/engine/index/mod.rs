@@ -162,7 +162,7 @@ impl Index {
 
     /// The place of a hash, its bucket touched.
     #[inline(always)]
-    pub(crate) fn touch(&self, hash: IndexHash) -> Place {
+    pub(crate) fn prefetch_home(&self, hash: IndexHash) -> Place {
         let partition = &self.partitions[hash.partition(self.partitions.len())];
         let home = hash.bucket(partition.len());
         partition.prefetch(home);
