@@ -37,7 +37,7 @@ impl Shard {
             && let Some(deadline) = time.checked_add(self.span)
             && let Some(vacancy) = self.index.vacancy(place)
         {
-            vacancy.fill(self.wheel.push_alive(&mut self.pool, key, deadline, self.watermark));
+            vacancy.fill(self.wheel.push_live(&mut self.pool, key, deadline, self.watermark));
             return true;
         }
         false
@@ -98,7 +98,7 @@ impl Shard {
     pub(crate) fn commit(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> Option<u64> {
         let time = self.claims.close(hash, key, generation)?;
         self.quota += 1;
-        self.record(self.index.place(hash), key, time);
+        self.insert_new(self.index.place(hash), key, time);
         Some(time)
     }
 
@@ -165,11 +165,11 @@ impl Shard {
     /// a chunk with are alike: the age is the most that it can be, and late is only what is so for certain.
     #[inline]
     fn note_age(&mut self, slot: u32, time: u64) {
-        let (first, last, is_as_it_came) = Wheel::deadlines(&self.pool, slot);
+        let (first, last, none_overdue) = Wheel::deadlines(&self.pool, slot);
         let (first, last) = (first.saturating_sub(self.span), last.saturating_sub(self.span));
         let age_max = time.abs_diff(first).max(time.abs_diff(last));
         // The first copy may have been earlier than the wheel says, but not later.
-        let before = if is_as_it_came { first.saturating_sub(time) } else { 0 };
+        let before = if none_overdue { first.saturating_sub(time) } else { 0 };
         let age_min = time.saturating_sub(last).max(before);
         self.counts.ages.record(age_max);
         self.counts.late_duplicates += u64::from(age_min > self.span);

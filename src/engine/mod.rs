@@ -10,9 +10,9 @@ mod decide;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod index;
+mod pending;
 mod pool;
 mod staged;
-mod pending;
 mod wheel;
 
 pub(crate) use counts::Counts;
@@ -21,9 +21,9 @@ pub(crate) use index::{IndexHash, IndexHasher};
 use crate::Fingerprint;
 use claims::Claims;
 use index::{Index, Place};
+use pending::Pending;
 use pool::Pool;
 use staged::{Lookahead, ReclaimQueue};
-use pending::Pending;
 use wheel::Wheel;
 
 /// How many dead keys and chunks `advance` reclaims at most: some tens of microseconds.
@@ -72,7 +72,7 @@ pub(crate) struct Shard {
     pending: Pending,
     counts: Counts,
     /// How far `shrink` has come: pages, partitions.
-    shrinking: (usize, usize),
+    shrink_cursors: (usize, usize),
 }
 
 impl Shard {
@@ -90,7 +90,7 @@ impl Shard {
             lookahead: Default::default(),
             pending: Pending::default(),
             counts: Counts::default(),
-            shrinking: (0, 0),
+            shrink_cursors: (0, 0),
         }
     }
 
@@ -207,7 +207,7 @@ impl Shard {
         let place = self.index.place(hash);
         let Some(slot) = self.index.find(place, key, &self.pool) else { return false };
         self.index.remove(place, slot);
-        if let Some((moved, key)) = self.wheel.vacate(&mut self.pool, slot, self.watermark) {
+        if let Some((moved, key)) = self.wheel.remove(&mut self.pool, slot, self.watermark) {
             self.index.repoint(self.index.place(self.index.hash(key)), moved, slot);
         }
         self.quota += 1;
@@ -240,11 +240,11 @@ impl Shard {
             self.reclaim_some(1);
             return true;
         }
-        let has_more_pages = self.pool.shrink(&mut self.shrinking.0);
-        let has_more_partitions = self.index.shrink(&mut self.shrinking.1, &self.pool);
+        let has_more_pages = self.pool.shrink(&mut self.shrink_cursors.0);
+        let has_more_partitions = self.index.shrink(&mut self.shrink_cursors.1, &self.pool);
         let goes_on = has_more_pages || has_more_partitions;
         if !goes_on {
-            self.shrinking = (0, 0);
+            self.shrink_cursors = (0, 0);
         }
         goes_on
     }

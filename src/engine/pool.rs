@@ -46,27 +46,27 @@ pub(crate) struct Header {
     spread: u8,
 }
 
-const HAS_MOVED_UP: u8 = 0x80;
+const HAS_OVERDUE: u8 = 0x80;
 
 impl Header {
     /// How far the other keys' deadlines may be from the first one's.
     pub(crate) fn spread(&self) -> u64 {
-        let bits = self.spread & !HAS_MOVED_UP;
+        let bits = self.spread & !HAS_OVERDUE;
         1u64.checked_shl(bits.into()).map_or(u64::MAX, |power| power - 1)
     }
 
     #[inline(always)]
     fn widen(&mut self, distance: u64) {
         let bits = u64::BITS - distance.leading_zeros();
-        self.spread = (self.spread & HAS_MOVED_UP) | (self.spread & !HAS_MOVED_UP).max(bits as u8);
+        self.spread = (self.spread & HAS_OVERDUE) | (self.spread & !HAS_OVERDUE).max(bits as u8);
     }
 
-    pub(crate) fn has_moved_up(&self) -> bool {
-        self.spread & HAS_MOVED_UP != 0
+    pub(crate) fn has_overdue(&self) -> bool {
+        self.spread & HAS_OVERDUE != 0
     }
 
-    pub(crate) fn note_moved_up(&mut self) {
-        self.spread |= HAS_MOVED_UP;
+    pub(crate) fn note_overdue(&mut self) {
+        self.spread |= HAS_OVERDUE;
     }
 }
 
@@ -151,7 +151,7 @@ impl Pool {
         let into = self.chunk_mut(chunk_of(slot));
         into.keys[usize::from(position_of(slot))] = key;
         into.header.widen(from.deadline.abs_diff(into.header.deadline).saturating_add(from.spread()));
-        into.header.spread |= from.spread & HAS_MOVED_UP;
+        into.header.spread |= from.spread & HAS_OVERDUE;
     }
 
     /// A chunk for keys of one wheel slot; `deadline` is the first one's.

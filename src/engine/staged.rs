@@ -29,7 +29,7 @@ pub(super) struct ReclaimQueue {
     /// The chunk of the last; `NONE` if there are none.
     last_chunk: u32,
     /// The places are good while the index is at this generation.
-    generation: u64,
+    resizes: u64,
 }
 
 /// Where a group's keys belong, before its turn.
@@ -37,7 +37,7 @@ pub(super) struct ReclaimQueue {
 pub(super) struct Lookahead {
     places: Vec<Place>,
     /// The places are good while the index is at this generation.
-    generation: u64,
+    resizes: u64,
 }
 
 /// Keys of a group that need more than one look, in order.
@@ -108,7 +108,7 @@ impl Shard {
             self.reclaim_step(group.len());
             for at in slow.iter() {
                 let ((key, time), place) = (&group[at], this.places[at]);
-                let is_current = self.index.generation() == this.generation;
+                let is_current = self.index.resizes() == this.resizes;
                 let place = if is_current { place } else { self.index.place(place.hash()) };
                 if decide(self, done + at, place, key, time.as_millis()).is_err() {
                     done += at;
@@ -130,7 +130,7 @@ impl Shard {
     /// room for find some.
     #[inline(always)]
     fn insert_group(&mut self, group: &[(Fingerprint, Timestamp)], lookahead: &Lookahead, slow: &mut SlowKeys) {
-        let is_current = self.index.generation() == lookahead.generation && self.claims.is_empty();
+        let is_current = self.index.resizes() == lookahead.resizes && self.claims.is_empty();
         let mut end = if is_current { group.len().min(self.quota) } else { 0 };
         let mut from = 0;
         while let Some(other) = self.insert_run(&group[..end], &lookahead.places, from, slow) {
@@ -171,7 +171,7 @@ impl Shard {
     /// Works out where the keys of a group belong, and touches their buckets.
     #[inline(always)]
     fn prefetch_buckets(&self, entries: &[(Fingerprint, Timestamp)], lookahead: &mut Lookahead) {
-        lookahead.generation = self.index.generation();
+        lookahead.resizes = self.index.resizes();
         lookahead.places.clear();
         lookahead.places.extend(entries.iter().map(|(key, _)| self.index.prefetch_home(self.index.hash(*key))));
     }
@@ -225,8 +225,8 @@ impl Shard {
     /// Works the places out anew if a partition has taken another size.
     #[inline(always)]
     fn refresh_places(&mut self) {
-        if self.reclaim_queue.generation != self.index.generation() {
-            self.reclaim_queue.generation = self.index.generation();
+        if self.reclaim_queue.resizes != self.index.resizes() {
+            self.reclaim_queue.resizes = self.index.resizes();
             self.reclaim_queue.places = self.reclaim_queue.places.map(|place| self.index.place(place.hash()));
         }
     }
@@ -268,7 +268,7 @@ impl Shard {
 
     /// Checks that the doomed are the first of the dead.
     pub(super) fn validate_reclaim_queue(&self) {
-        let ReclaimQueue { places, first, len, slot, left, last_chunk, generation } = &self.reclaim_queue;
+        let ReclaimQueue { places, first, len, slot, left, last_chunk, resizes } = &self.reclaim_queue;
         let (mut chunk, mut found) = (if *len == 0 { NONE } else { self.wheel.expired_head() }, 0);
         assert_eq!(*last_chunk == NONE, *len == 0, "the last chunk of the queue");
         while found < *len {
@@ -276,7 +276,7 @@ impl Shard {
             let keys = if found == 0 && *left > 0 { &keys[keys.len() - left..] } else { keys };
             for key in keys {
                 let place = self.index.place(self.index.hash(*key));
-                let is_current = *generation == self.index.generation();
+                let is_current = *resizes == self.index.resizes();
                 assert!(!is_current || places[(first + found) % QUEUE_MAX] == place, "the place of a queued key");
                 found += 1;
             }
@@ -293,5 +293,5 @@ impl Shard {
 
 impl ReclaimQueue {
     pub(super) const NONE: Self =
-        Self { places: [Place::ZERO; QUEUE_MAX], first: 0, len: 0, slot: 0, left: 0, last_chunk: NONE, generation: 0 };
+        Self { places: [Place::ZERO; QUEUE_MAX], first: 0, len: 0, slot: 0, left: 0, last_chunk: NONE, resizes: 0 };
 }

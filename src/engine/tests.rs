@@ -131,9 +131,9 @@ fn shrinking_takes_the_size_that_the_keys_need_and_leaves_what_fits() {
     for key in &keys {
         assert_eq!(shard.insert(shard.hash(*key), *key, 1, None), Ok(Verdict::Fresh));
     }
-    let (full, generation) = (shard.index.memory_bytes(), shard.index.generation());
+    let (full, resizes) = (shard.index.memory_bytes(), shard.index.resizes());
     while shard.shrink() {}
-    assert_eq!((shard.index.memory_bytes(), shard.index.generation()), (full, generation));
+    assert_eq!((shard.index.memory_bytes(), shard.index.resizes()), (full, resizes));
     keys[..72_000].iter().for_each(|key| assert!(shard.remove(shard.hash(*key), *key)));
     while shard.shrink() {}
     let buckets = (shard.index.memory_bytes() - empty) / 64;

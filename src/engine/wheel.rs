@@ -69,18 +69,18 @@ impl Wheel {
     #[inline(always)]
     pub(crate) fn push(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
         if deadline < watermark {
-            let slot = self.push_alive(pool, key, watermark, watermark);
-            pool.header_mut(chunk_of(slot)).note_moved_up();
+            let slot = self.push_live(pool, key, watermark, watermark);
+            pool.header_mut(chunk_of(slot)).note_overdue();
             return slot;
         }
-        self.push_alive(pool, key, deadline, watermark)
+        self.push_live(pool, key, deadline, watermark)
     }
 
     /// As `push`, of a deadline that has not passed.
     #[inline(always)]
-    pub(crate) fn push_alive(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
+    pub(crate) fn push_live(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
         let slot = self.recent.push(pool, key, deadline);
-        slot.unwrap_or_else(|| self.push_anywhere(pool, key, deadline, watermark))
+        slot.unwrap_or_else(|| self.push_slow(pool, key, deadline, watermark))
     }
 
     /// Begins to store keys where the last one went, of deadlines from `first` on.
@@ -90,7 +90,7 @@ impl Wheel {
     }
 
     #[inline(never)]
-    fn push_anywhere(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
+    fn push_slow(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
         // The finest that is allowed.
         let mut level = if watermark == 0 { LEVELS + level_of(self.span) } else { level_of(deadline - watermark) };
         loop {
@@ -170,7 +170,7 @@ impl Wheel {
     /// Empties the position of a key that the caller has removed from the index, by moving the first key of its wheel slot
     /// there. Returns that key's slot number before, and the key; `None` if nothing moved: it was the first itself, or it
     /// is dead, and reclaimed soon. Without this, keys that come and go would fill memory with holes.
-    pub(crate) fn vacate(&mut self, pool: &mut Pool, slot: u32, watermark: u64) -> Option<(u32, Fingerprint)> {
+    pub(crate) fn remove(&mut self, pool: &mut Pool, slot: u32, watermark: u64) -> Option<(u32, Fingerprint)> {
         let header = pool.header(chunk_of(slot));
         let level = usize::from(header.level);
         let tick = header.deadline >> shift_of(level);
@@ -214,7 +214,7 @@ impl Wheel {
         let tick = header.deadline >> shift_of(level);
         let first = header.deadline.saturating_sub(header.spread()).max(tick << shift_of(level));
         let last = header.deadline.saturating_add(header.spread()).min(last_deadline(tick, level));
-        (first, last, !header.has_moved_up())
+        (first, last, !header.has_overdue())
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -237,7 +237,10 @@ impl Wheel {
                 if bit {
                     occupied += 1;
                     earliest = earliest.min(due_at(tick, number));
-                    assert!(tick >= watermark >> shift_of(number), "level {number}, tick {tick} is due and not expired");
+                    assert!(
+                        tick >= watermark >> shift_of(number),
+                        "level {number}, tick {tick} is due and not expired"
+                    );
                     chunks += walk(pool, chain, |slot, header| {
                         assert_eq!((usize::from(header.level), header.deadline >> shift_of(number)), (number, tick));
                         visit(slot, false);

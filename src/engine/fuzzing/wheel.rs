@@ -28,9 +28,9 @@ struct Kept {
     key: Fingerprint,
     /// Or the watermark at which it came, if that was later.
     deadline: u64,
-    has_moved_up: bool,
+    was_overdue: bool,
     /// The highest watermark at which it may be alive.
-    alive_until: u64,
+    held_until: u64,
 }
 
 struct Run {
@@ -68,7 +68,7 @@ impl Run {
             6 => self.evict(),
             _ => {
                 let at = choices.among(self.kept.len())?;
-                self.vacate(at);
+                self.remove(at);
             }
         }
         Some(())
@@ -98,12 +98,12 @@ impl Run {
     }
 
     fn keep(&mut self, slot: u32, key: Fingerprint, deadline: u64) {
-        let has_moved_up = deadline < self.watermark;
+        let was_overdue = deadline < self.watermark;
         let deadline = deadline.max(self.watermark);
         let life = deadline - self.watermark;
         // Without a watermark a slot may be wider.
-        let alive_until = if self.watermark == 0 { u64::MAX } else { deadline.saturating_add(life / 64) };
-        let before = self.kept.insert(slot, Kept { key, deadline, has_moved_up, alive_until });
+        let held_until = if self.watermark == 0 { u64::MAX } else { deadline.saturating_add(life / 64) };
+        let before = self.kept.insert(slot, Kept { key, deadline, was_overdue, held_until });
         assert!(before.is_none(), "two keys at one slot number");
     }
 
@@ -116,38 +116,38 @@ impl Run {
     }
 
     fn evict(&mut self) {
-        let alive = self.alive();
+        let live = self.live();
         let Some(evicted) = self.wheel.evict(&mut self.pool) else {
-            assert!(alive.is_empty(), "there is a key to evict");
+            assert!(live.is_empty(), "there is a key to evict");
             return;
         };
-        assert!(alive.contains(&evicted.slot), "an expired key cannot be evicted");
+        assert!(live.contains(&evicted.slot), "an expired key cannot be evicted");
         let gone = self.kept.remove(&evicted.slot).expect("a key that is there");
         assert_eq!(gone.key, evicted.key);
         assert!(gone.deadline <= evicted.last_deadline, "the last deadline that it can have had");
-        let next = alive.iter().filter_map(|slot| self.kept.get(slot)).map(|kept| kept.alive_until).min();
+        let next = live.iter().filter_map(|slot| self.kept.get(slot)).map(|kept| kept.held_until).min();
         assert!(next.is_none_or(|next| evicted.last_deadline <= next), "another would expire first for certain");
     }
 
-    fn vacate(&mut self, at: usize) {
-        let alive = self.alive();
-        let Some(slot) = alive.get(at % alive.len().max(1)) else { return };
+    fn remove(&mut self, at: usize) {
+        let live = self.live();
+        let Some(slot) = live.get(at % live.len().max(1)) else { return };
         self.kept.remove(slot);
-        if let Some((stood_at, key)) = self.wheel.vacate(&mut self.pool, *slot, self.watermark) {
+        if let Some((stood_at, key)) = self.wheel.remove(&mut self.pool, *slot, self.watermark) {
             let moved = self.kept.remove(&stood_at).expect("a key that is there");
             assert_eq!(moved.key, key);
             self.kept.insert(*slot, moved);
         }
     }
 
-    fn alive(&self) -> Vec<u32> {
-        let mut alive = Vec::new();
+    fn live(&self) -> Vec<u32> {
+        let mut live = Vec::new();
         self.wheel.validate(&self.pool, self.watermark, |slot, is_expired| {
             if !is_expired {
-                alive.push(slot);
+                live.push(slot);
             }
         });
-        alive
+        live
     }
 
     fn validate(&self) {
@@ -159,13 +159,13 @@ impl Run {
             if is_expired {
                 assert!(kept.deadline < self.watermark, "expired early");
             } else {
-                assert!(self.watermark <= kept.alive_until, "expired late");
+                assert!(self.watermark <= kept.held_until, "expired late");
             }
-            let (first, last, is_as_it_came) = Wheel::deadlines(&self.pool, slot);
+            let (first, last, none_overdue) = Wheel::deadlines(&self.pool, slot);
             assert!((first..=last).contains(&kept.deadline), "{first}..={last}: not {}", kept.deadline);
             let level = u32::from(self.pool.header(chunk_of(slot)).level) % 19;
             assert!(last - first < 1 << (3 * level), "{first}..={last} is wider than the slot");
-            assert!(!(is_as_it_came && kept.has_moved_up), "a key that was moved up is known as such");
+            assert!(!(none_overdue && kept.was_overdue), "a key that was overdue is known as such");
         });
         assert_eq!(found, self.kept.len(), "every key is in the wheel");
         self.pool.validate(chunks);

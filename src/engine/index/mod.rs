@@ -111,7 +111,7 @@ pub(crate) struct Index {
     hasher: IndexHasher,
     keys: usize,
     buckets: usize,
-    generation: u64,
+    resizes: u64,
 }
 
 impl Index {
@@ -123,7 +123,7 @@ impl Index {
             hasher,
             keys: 0,
             buckets: 0,
-            generation: 0,
+            resizes: 0,
         }
     }
 
@@ -144,8 +144,8 @@ impl Index {
 
     /// Changes whenever a partition takes another size, and with it the places of its keys.
     #[inline(always)]
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
+    pub(crate) fn resizes(&self) -> u64 {
+        self.resizes
     }
 
     #[inline(always)]
@@ -190,7 +190,7 @@ impl Index {
             self.buckets -= partition.len();
             partition.grow(number % 4, pool, self.hasher);
             self.buckets += partition.len();
-            self.generation += 1;
+            self.resizes += 1;
             let home = place.hash.bucket(partition.len());
             partition.insert(Place { home, ..place }, slot);
         } else {
@@ -232,7 +232,7 @@ impl Index {
             let has_shrunk = partition.shrink(pool, self.hasher);
             self.buckets += partition.len();
             if has_shrunk {
-                self.generation += 1;
+                self.resizes += 1;
                 break;
             }
         }
