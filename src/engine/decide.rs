@@ -1,4 +1,10 @@
-//! What a delivery is told, and what becomes of its key.
+//! The verdict on a delivery, and the life of its key: insert, claim, commit, abort.
+//!
+//! Two paths lead to a verdict. The *single-probe fast path* inserts a key after one look at its
+//! home bucket. It applies if that bucket proves the key new (`Index::vacancy`), the message is not
+//! too old, no claim is open and there is quota. About nine keys of ten take it. All other keys
+//! take the *slow path* (`insert_slow`), which is a complete decision of its own: the fast path
+//! only saves time.
 
 use super::claims::ClaimState;
 use super::index::{IndexHash, Place};
@@ -9,7 +15,7 @@ use crate::answer::Known;
 use crate::{Claimed, Fingerprint, Verdict};
 
 impl Shard {
-    /// Records a key on sight. `time` is the message's.
+    /// Inserts a key at once, without a claim. `time` is the message's.
     #[inline]
     pub(crate) fn insert(
         &mut self,
@@ -18,7 +24,7 @@ impl Shard {
         time: u64,
         now: Option<u64>,
     ) -> Result<Verdict, Full> {
-        let place = self.index.prefetch_home(hash); // on its way while dead keys are removed
+        let place = self.index.prefetch_home(hash); // loads while expired keys are reclaimed
         self.reclaim_step(RECLAIMED_PER_KEY);
         if self.quota > 0 && self.claims.is_empty() && self.insert_fast(place, &key, time) {
             self.count_inserted(1);
@@ -28,9 +34,12 @@ impl Shard {
         self.insert_slow(place, &key, time, now)
     }
 
-    /// Records a key in the usual case, in which a look at its home bucket is enough to know that it is fresh; `false` says
-    /// nothing. Whatever else `known` and `make_room` look at must be ruled out here or by the caller: that there are claims,
-    /// and no room.
+    /// The single-probe fast path: inserts the key if its home bucket proves that it is new.
+    /// `false` proves nothing: the key may be new or held, and nothing has changed.
+    ///
+    /// Everything that `known` and `ensure_quota` check must be ruled out. Done here: a key that is
+    /// held, a message that is too old. Left to the caller: open claims, a quota of 0. The caller
+    /// also counts the key (`count_inserted`).
     #[inline(always)]
     pub(super) fn insert_fast(&mut self, place: Place, key: &Fingerprint, time: u64) -> bool {
         if time >= self.watermark
@@ -43,14 +52,14 @@ impl Shard {
         false
     }
 
-    /// Counts keys that were recorded by one look.
+    /// Counts keys that `insert_fast` or `insert_run` has inserted.
     #[inline(always)]
     pub(super) fn count_inserted(&mut self, count: usize) {
         self.index.count_added(count);
         self.quota -= count;
     }
 
-    /// Out of line: what is rare must not slow down what is not.
+    /// The slow path: decides every delivery. Out of line, so that it does not slow the fast path.
     #[inline(never)]
     pub(super) fn insert_slow(
         &mut self,
@@ -71,7 +80,8 @@ impl Shard {
         Ok(Verdict::Fresh)
     }
 
-    /// Opens a claim, which its generation names, on a key that is neither known, nor claimed, nor too old.
+    /// Opens a claim on a key that is neither held, nor claimed, nor too old. Returns the claim's
+    /// generation, which later names it.
     pub(crate) fn claim(
         &mut self,
         hash: IndexHash,
@@ -94,7 +104,9 @@ impl Shard {
         Ok(Claimed::Fresh(self.claims.open(hash, key, time, now)))
     }
 
-    /// Records the key of a claim; its message's time, or `None` if the claim was lost.
+    /// Inserts the key of a claim. Returns its message's time, or `None` if the claim was lost.
+    ///
+    /// The watermark may have moved since the claim was opened, even beyond the key's deadline.
     pub(crate) fn commit(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> Option<u64> {
         let time = self.claims.close(hash, key, generation)?;
         self.quota += 1;
@@ -102,18 +114,18 @@ impl Shard {
         Some(time)
     }
 
-    /// Gives a claim up; nothing happens if it was lost already.
+    /// Aborts a claim. Does nothing if the claim was lost.
     pub(crate) fn abort(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
         self.quota += usize::from(self.claims.close(hash, key, generation).is_some());
     }
 
-    /// Takes back a claim that its caller was never told of.
+    /// Undoes a claim that was not returned to anyone.
     pub(crate) fn undo_claim(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
         self.counts.fresh -= 1;
         self.abort(hash, key, generation);
     }
 
-    /// The verdict on a delivery that is not fresh. A claim whose lease is over does not count as one.
+    /// The verdict on a delivery that is not fresh. A claim whose lease has expired does not count.
     #[inline(always)]
     fn known(&mut self, place: Place, hash: IndexHash, key: Fingerprint, time: u64, now: Option<u64>) -> Option<Known> {
         if let Some(slot) = self.index.find(place, key, &self.pool) {
@@ -125,7 +137,7 @@ impl Shard {
             self.note_age(slot, time);
             return Some(Known::Duplicate);
         }
-        if !self.claims.is_empty() && self.claims.state(hash, key, now) == ClaimState::Held {
+        if !self.claims.is_empty() && self.claims.state(hash, key, now) == ClaimState::Open {
             self.counts.in_flight += 1;
             return Some(Known::InFlight);
         }
@@ -136,11 +148,12 @@ impl Shard {
         None
     }
 
-    /// Makes sure that one more key or claim may be held: by what is there, by the key's own claim if that is over, by
-    /// the dead, by abandoned claims, and by eviction if that is wanted.
+    /// Makes sure that one more key or claim may be held; `false` if that is not possible. Uses, in
+    /// this order: the key's own claim if its lease has expired, the quota, expired keys, abandoned
+    /// claims, and eviction if it is on.
     #[inline(always)]
     pub(super) fn ensure_quota(&mut self, hash: IndexHash, key: Fingerprint, now: Option<u64>) -> bool {
-        if !self.claims.is_empty() && self.claims.state(hash, key, now) == ClaimState::Expired {
+        if !self.claims.is_empty() && self.claims.state(hash, key, now) == ClaimState::LeaseExpired {
             self.claims.take_over(hash, key);
             self.quota += 1;
         }
@@ -153,6 +166,7 @@ impl Shard {
         self.quota > 0 || (self.evicts && self.evict())
     }
 
+    /// Inserts a key that is not in the index, for which there is quota.
     #[inline(always)]
     pub(super) fn insert_new(&mut self, place: Place, key: Fingerprint, time: u64) {
         let deadline = time.saturating_add(self.span);
@@ -161,14 +175,17 @@ impl Shard {
         self.quota -= 1;
     }
 
-    /// How far apart the two copies' times were. The first one's is known as exactly as those of the 31 keys that it shares
-    /// a chunk with are alike: the age is the most that it can be, and late is only what is so for certain.
+    /// Counts how far apart the times of the two copies are.
+    ///
+    /// The first copy's time is known as a range only, since a chunk keeps one deadline for 31 keys.
+    /// The age is the greatest that is possible. A duplicate is late if the least one is too great.
     #[inline]
     fn note_age(&mut self, slot: u32, time: u64) {
         let (first, last, none_overdue) = Wheel::deadlines(&self.pool, slot);
         let (first, last) = (first.saturating_sub(self.span), last.saturating_sub(self.span));
         let age_max = time.abs_diff(first).max(time.abs_diff(last));
-        // The first copy may have been earlier than the wheel says, but not later.
+        // An overdue key was given a later deadline: its copy may be earlier than `first`, not later
+        // than `last`.
         let before = if none_overdue { first.saturating_sub(time) } else { 0 };
         let age_min = time.saturating_sub(last).max(before);
         self.counts.ages.record(age_max);
