@@ -177,15 +177,15 @@ impl Shard {
 
     /// Counts how far apart the times of the two copies are.
     ///
-    /// The first copy's time is known as a range only, since a chunk keeps one deadline for 31 keys.
-    /// The age is the greatest that is possible. A duplicate is late if the least one is too great.
+    /// The first copy's time is known only as a range, since a chunk keeps one deadline for 31 keys.
+    /// The greatest possible age is counted. A duplicate is late if its least possible age is.
     #[inline]
     fn note_age(&mut self, slot: u32, time: u64) {
         let (first, last, none_overdue) = Wheel::deadlines(&self.pool, slot);
         let (first, last) = (first.saturating_sub(self.span), last.saturating_sub(self.span));
         let age_max = time.abs_diff(first).max(time.abs_diff(last));
-        // An overdue key was given a later deadline: its copy may be earlier than `first`, not later
-        // than `last`.
+        // An overdue key was given a later deadline than its own: the first copy may be earlier
+        // than `first` says, but not later than `last`.
         let before = if none_overdue { first.saturating_sub(time) } else { 0 };
         let age_min = time.saturating_sub(last).max(before);
         self.counts.ages.record(age_max);
