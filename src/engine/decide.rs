@@ -177,8 +177,8 @@ impl Shard {
 
     /// Counts how far apart the times of the two copies are.
     ///
-    /// The first copy's time is known only as a range, since a chunk keeps one deadline for 31 keys.
-    /// The greatest possible age is counted. A duplicate is late if its least possible age is.
+    /// The first copy's time is known only as a range, since a chunk keeps one deadline for 31
+    /// keys. The greatest possible age is counted. The least possible one tells a late duplicate.
     #[inline]
     fn note_age(&mut self, slot: u32, time: u64) {
         let (first, last, none_overdue) = Wheel::deadlines(&self.pool, slot);

@@ -22,8 +22,8 @@
 //!   overflowed. `insert_group` only adds entries, so the bucket sends the second copy there, too.
 //! * *A message that is too old.* It goes to the slow path for its time, not for its bucket, so the
 //!   rule above does not cover it. All keys behind it therefore take the slow path, too.
-//! * *The quota.* If it is less than the group, a fast key could take what a slow key in front of it
-//!   needs. So only the first keys of the group, as many as the quota, may take the fast path.
+//! * *The quota.* If it is less than the group, a fast key could take what a slow key in front of
+//!   it needs. So only the first keys of the group, as many as the quota, may take the fast path.
 //!
 //! **Invariant: a place is valid while `Index::resizes` is unchanged.** A resize changes the home
 //! buckets of a partition. Each holder of places keeps the value at which it computed them, and
