@@ -1,5 +1,5 @@
-//! What the index costs, counted and not timed: keys that somebody chose cost no more than others in buckets looked at and
-//! tags mistaken; keys are dealt out evenly; memory.
+//! What the index costs, counted and not timed: keys that somebody chose cost no more than others
+//! in buckets looked at and tags mistaken; keys are dealt out evenly; memory.
 
 use super::{Index, IndexHasher};
 use crate::Fingerprint;
@@ -78,7 +78,8 @@ fn keys_that_somebody_chose_are_no_more_work_than_random_ones() {
     }
 }
 
-/// Keys that are dealt to shards evenly, and by each of those to partitions, fill neither one nor another before its time.
+/// Keys that are dealt to shards evenly, and by each of those to partitions, fill neither one nor
+/// another before its time.
 #[test]
 fn shards_and_partitions_get_alike_many_keys_independently() {
     const EACH: usize = 64;
