@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 /// Enough to fill a chunk.
 const MANY: usize = 40;
 
-/// Keys are pushed, die as the watermark moves, and are evicted and vacated; none may die early, or late by more than a
-/// 64th of its life.
+/// Keys are stored, expire as the watermark moves, are evicted and are removed. None may expire
+/// early, or later than 1/64 of its life.
 pub fn wheel(bytes: &[u8]) {
     let mut choices = Choices::new(bytes);
     let mut steps = || {
@@ -26,10 +26,10 @@ pub fn wheel(bytes: &[u8]) {
 
 struct Kept {
     key: Fingerprint,
-    /// Or the watermark at which it came, if that was later.
+    /// If the key was overdue: the watermark at which it was stored.
     deadline: u64,
     was_overdue: bool,
-    /// The highest watermark at which it may be alive.
+    /// The highest watermark at which it may still be live.
     held_until: u64,
 }
 
@@ -47,7 +47,7 @@ impl Run {
         Self { wheel: Wheel::new(span), pool: Pool::new(), watermark: 0, kept: BTreeMap::new(), keys_pushed: 0 }
     }
 
-    /// Before there is a watermark, deadlines lie around `origin`.
+    /// While there is no watermark, deadlines are around `origin`.
     fn step(&mut self, choices: &mut Choices<'_>, origin: u64) -> Option<()> {
         let around = if self.watermark == 0 { origin } else { self.watermark };
         let what = choices.byte()?;
@@ -81,7 +81,7 @@ impl Run {
         self.keep(slot, key, deadline);
     }
 
-    /// As many keys as belong where the last one went, and `times` at most.
+    /// Stores up to `times` keys, for as long as they go to the chunk of the last one.
     fn push_in_a_run(&mut self, deadline: u64, times: usize) {
         let mut pushed = Vec::new();
         let mut run = self.wheel.run(&mut self.pool, self.watermark);
@@ -101,7 +101,7 @@ impl Run {
         let was_overdue = deadline < self.watermark;
         let deadline = deadline.max(self.watermark);
         let life = deadline - self.watermark;
-        // Without a watermark a slot may be wider.
+        // Without a watermark there is no bound.
         let held_until = if self.watermark == 0 { u64::MAX } else { deadline.saturating_add(life / 64) };
         let before = self.kept.insert(slot, Kept { key, deadline, was_overdue, held_until });
         assert!(before.is_none(), "two keys at one slot number");
@@ -123,8 +123,8 @@ impl Run {
         };
         assert!(live.contains(&evicted.slot), "an expired key cannot be evicted");
         let gone = self.kept.remove(&evicted.slot).expect("a key that is there");
-        assert_eq!(gone.key, evicted.key);
-        assert!(gone.deadline <= evicted.last_deadline, "the last deadline that it can have had");
+        assert_eq!(gone.key, evicted.key, "the evicted key");
+        assert!(gone.deadline <= evicted.last_deadline, "the last deadline that the key can have");
         let next = live.iter().filter_map(|slot| self.kept.get(slot)).map(|kept| kept.held_until).min();
         assert!(next.is_none_or(|next| evicted.last_deadline <= next), "another would expire first for certain");
     }

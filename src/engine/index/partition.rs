@@ -11,8 +11,8 @@
 //! are too low hide keys; counts that are too high only make searches longer. So adding a key
 //! increments every bucket on its way, and removing it decrements the same ones.
 //!
-//! **Invariant: there is always a free lane.** A table grows at 13 keys for every two buckets, which
-//! have 24 lanes. So a search for a free lane ends.
+//! **Invariant: there is always a free lane.** A table grows at 13 keys for every two buckets,
+//! which have 24 lanes. So a search for a free lane ends.
 
 #[cfg(test)]
 mod work;
