@@ -167,7 +167,7 @@ impl Step {
         for (key, time) in frame.entries().filter(|(_, time)| !is_past(*time)) {
             let held = match frame.mark.kind {
                 Kind::Keys => keys.held(key),
-                Kind::Forgotten => Held::Pending,
+                Kind::Removed => Held::Pending,
             };
             match held {
                 Held::No => continue,
