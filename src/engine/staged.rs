@@ -17,11 +17,12 @@
 //! **Invariant: the verdicts are those of single calls in order of the entries**, although the slow
 //! keys of a group are decided after fast keys that stand behind them. Three things could break it:
 //!
-//! * *Two copies of a key in one group.* The second must not be inserted before the first. The home
-//!   bucket sends the first copy to the slow path: the tag is there, or the bucket is full or has
-//!   overflowed. `insert_group` only adds entries, so the bucket sends the second copy there, too.
-//! * *A message that is too old.* It goes to the slow path for its time, not for its bucket, so the
-//!   rule above does not cover it. All keys behind it therefore take the slow path, too.
+//! * *Two copies of a key in one group.* The second must not be inserted before the first. The
+//!   index sends the first copy to the slow path: its tag is in the home bucket, the bucket is full
+//!   or has overflowed, or the partition must grow. `insert_group` only adds entries, so the same
+//!   is true for the second copy.
+//! * *A message that is too old.* It goes to the slow path for its time, so the rule above does not
+//!   cover it. All keys behind it take the slow path, too.
 //! * *The quota.* If it is less than the group, a fast key could take what a slow key in front of
 //!   it needs. So only the first keys of the group, as many as the quota, may take the fast path.
 //!
