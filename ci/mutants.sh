@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 engine=('src/engine/wheel*' 'src/engine/wheel/*' 'src/engine/index/*' src/engine/claims.rs src/watermark.rs)
-journal=('src/journal/*.rs' src/engine/unsettled.rs 'src/*/claim.rs' 'src/*/durable.rs')
+journal=('src/journal/*.rs' src/engine/pending.rs 'src/*/claim.rs' 'src/*/durable.rs')
 
 # What would be written into the tree, and what takes long and does not tell more here.
 export PROPTEST_FAILURE_PERSISTENCE=off ONCEWHEEL_ALTERED=1 ONCEWHEEL_CRASH_LENGTH=2 ONCEWHEEL_KILLS=2
@@ -38,7 +38,7 @@ if [ $# = 0 ]; then
     cargo test --quiet --no-run "${targets[@]}"
     export ONCEWHEEL_HOSTILE_KEYS=50000
     mutants 60 "${engine[@]}" -- engine:: fuzzing::tests::wheel fuzzing::tests::index fuzzing::tests::unsync watermark
-    mutants 60 "${journal[@]}" -- journal:: engine::unsettled --skip any_bit_that_flips --skip make_room_for_others
+    mutants 60 "${journal[@]}" -- journal:: engine::pending --skip any_bit_that_flips --skip make_room_for_others
     unset ONCEWHEEL_HOSTILE_KEYS
     files=("${engine[@]}" "${journal[@]}")
 fi

@@ -161,21 +161,6 @@ impl DuplicateAges {
     }
 }
 
-/// What a shard counts.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) fresh: u64,
-    pub(crate) duplicate: u64,
-    pub(crate) in_flight: u64,
-    pub(crate) too_old: u64,
-    pub(crate) forgotten_on_time: u64,
-    pub(crate) forgotten_early: u64,
-    /// In milliseconds; 0: nothing was forgotten early.
-    pub(crate) vouches_since: u64,
-    pub(crate) late_duplicates: u64,
-    pub(crate) ages: DuplicateAges,
-}
-
 impl Stats {
     pub(crate) fn new(progress: &Progress) -> Self {
         let now = progress.exact_now().map(Timestamp::from_millis);
@@ -201,10 +186,10 @@ impl Stats {
         self.keys_live += shard.len();
         self.claims_open += shard.claims_open();
         self.memory_bytes += shard.memory_bytes();
-        self.forgotten_on_time += counts.forgotten_on_time;
-        self.forgotten_early += counts.forgotten_early;
-        let since = Timestamp::from_millis(counts.vouches_since);
-        self.vouches_since = self.vouches_since.max((counts.vouches_since > 0).then_some(since));
+        self.forgotten_on_time += counts.expired;
+        self.forgotten_early += counts.evicted;
+        let since = Timestamp::from_millis(counts.complete_since);
+        self.vouches_since = self.vouches_since.max((counts.complete_since > 0).then_some(since));
         self.duplicate_ages.add(&counts.ages);
         self.late_duplicates += counts.late_duplicates;
     }

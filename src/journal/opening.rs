@@ -216,7 +216,7 @@ impl Opening {
             return Ok(());
         }
         let name = segment::name(damage.number);
-        let kept_in = segment::damaged_name(damage.number, *next_number);
+        let kept_in = segment::quarantined_name(damage.number, *next_number);
         let keep = || {
             if bytes > 0 {
                 let tail = self.storage.read(&name, offset, usize::MAX)?;
@@ -347,7 +347,7 @@ impl Reading<'_> {
         for frame in frames(bytes, salt) {
             self.sequence = self.sequence.max(frame.mark.sequence);
             self.watermark = self.watermark.max(frame.mark.watermark);
-            if frame.mark.kind == Kind::Forgotten {
+            if frame.mark.kind == Kind::Removed {
                 for (key, _) in frame.entries() {
                     let (sequence, _) = self.forgotten.entry(key).or_default();
                     *sequence = (*sequence).max(frame.mark.sequence);

@@ -167,12 +167,12 @@ impl Step {
         for (key, time) in frame.entries().filter(|(_, time)| !is_past(*time)) {
             let held = match frame.mark.kind {
                 Kind::Keys => keys.held(key),
-                Kind::Forgotten => Held::Unsettled,
+                Kind::Removed => Held::Pending,
             };
             match held {
                 Held::No => continue,
                 Held::Yes => encode_entry((key, time), &mut self.held),
-                Held::Unsettled => encode_entry((key, time), &mut other),
+                Held::Pending => encode_entry((key, time), &mut other),
             }
             self.latest = self.latest.max(time);
         }

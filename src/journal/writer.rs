@@ -173,7 +173,7 @@ impl Writer {
             let latest = self.segments().map(|segment| segment.latest).fold(ops.latest, u64::max);
             ops.forgotten.iter().for_each(|key| record::encode_entry((*key, latest), &mut tombstones));
             for entries in tombstones.chunks(FRAME_ENTRIES_MAX * ENTRY_BYTES) {
-                drafts.push(Draft { kind: Kind::Forgotten, sequence: None, entries, latest });
+                drafts.push(Draft { kind: Kind::Removed, sequence: None, entries, latest });
             }
         }
         // After the tombstones: a key of both was evicted while it was being forgotten, and came again.

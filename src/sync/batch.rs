@@ -185,7 +185,7 @@ impl Sorted {
             local.shard.set_call(0);
             for ((key, _), origin) in entries.iter().zip(origins) {
                 if answers[*origin as usize] == Verdict::Fresh {
-                    local.shard.unsettle(*key, call);
+                    local.shard.mark_pending(*key, call);
                 }
             }
         }
@@ -202,7 +202,7 @@ impl Sorted {
 
 /// Gives a shard the room that it lacks for `count` keys; how much.
 fn supply(local: &mut Local, count: usize) -> usize {
-    let missing = count.saturating_sub(local.shard.room);
-    local.shard.room += missing;
+    let missing = count.saturating_sub(local.shard.quota);
+    local.shard.quota += missing;
     missing
 }

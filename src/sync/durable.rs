@@ -177,9 +177,9 @@ impl Inner {
         ops.record(key, time);
         let recorded = self.record(journal, &mut ops);
         self.with_caught_up(hash, |shard| {
-            shard.settle(call);
+            shard.clear_pending(call);
             if recorded.is_err() {
-                shard.take_back(hash, key);
+                shard.undo_insert(hash, key);
             }
         });
         self.maintain(journal);
@@ -201,7 +201,7 @@ impl Inner {
             let inserted = shard.insert(hash, key, time.past(shard.watermark()), now);
             shard.set_call(0);
             if call != 0 && inserted == Ok(Verdict::Fresh) {
-                shard.unsettle(key, call);
+                shard.mark_pending(key, call);
             }
             inserted
         })
@@ -218,7 +218,7 @@ impl Inner {
         self.with_caught_up(hash, |shard| {
             let time = shard.commit(hash, key, generation)?;
             if call != 0 {
-                shard.unsettle(key, call);
+                shard.mark_pending(key, call);
             }
             Some(time)
         })
@@ -236,11 +236,11 @@ impl Inner {
         let recorded = self.record(journal, &mut ops);
         if recorded.is_err() {
             for (hash, key, _) in committed {
-                self.with_caught_up(*hash, |shard| shard.forget(*hash, *key));
+                self.with_caught_up(*hash, |shard| shard.remove(*hash, *key));
             }
         }
         for (hash, _, _) in committed {
-            self.with_caught_up(*hash, |shard| shard.settle(call));
+            self.with_caught_up(*hash, |shard| shard.clear_pending(call));
         }
         self.maintain(journal);
         recorded
@@ -269,11 +269,11 @@ impl Inner {
             if recorded.is_err() {
                 for ((key, _), _) in fresh() {
                     let hash = self.hasher.hash(*key);
-                    self.with_caught_up(hash, |shard| shard.take_back(hash, *key));
+                    self.with_caught_up(hash, |shard| shard.undo_insert(hash, *key));
                 }
             }
             for shard in 0..self.shards.len() {
-                self.with_entered(shard, |shard| shard.settle(call));
+                self.with_entered(shard, |shard| shard.clear_pending(call));
             }
             if let Err(error) = recorded {
                 verdicts.truncate(first);
@@ -291,7 +291,7 @@ impl Inner {
         let is_held = self.with_caught_up(hash, |shard| {
             let is_held = shard.held(hash, key) == Held::Yes;
             if is_held {
-                shard.unsettle(key, call);
+                shard.mark_pending(key, call);
             }
             is_held
         });
@@ -303,8 +303,8 @@ impl Inner {
         let recorded = self.record(journal, &mut ops);
         journal.shared.note(&recorded);
         let is_gone = self.with_caught_up(hash, |shard| {
-            shard.settle(call);
-            recorded.is_ok() && shard.forget(hash, key)
+            shard.clear_pending(call);
+            recorded.is_ok() && shard.remove(hash, key)
         });
         self.maintain(journal);
         is_gone
@@ -367,7 +367,7 @@ impl Restore for Inner {
 
     fn remove(&mut self, key: Fingerprint) {
         let hash = self.hasher.hash(key);
-        self.with_caught_up(hash, |shard| shard.forget(hash, key));
+        self.with_caught_up(hash, |shard| shard.remove(hash, key));
     }
 
     fn len(&self) -> usize {

@@ -143,7 +143,7 @@ impl DedupCache {
             && let Err(error) = inner.check_journal()
         {
             // What could not be committed must not be begun.
-            inner.with_caught_up(hash, |shard| shard.take_back_claim(hash, key, generation));
+            inner.with_caught_up(hash, |shard| shard.undo_claim(hash, key, generation));
             return Err(error.into());
         }
         Ok(claimed.map(|generation| Claim::new(self.clone(), hash, key, generation)))
@@ -275,7 +275,7 @@ impl DedupCache {
         let hash = inner.hasher.hash(key);
         match &inner.journal {
             Some(journal) => inner.forget_durably(journal, hash, key),
-            None => inner.with_caught_up(hash, |shard| shard.forget(hash, key)),
+            None => inner.with_caught_up(hash, |shard| shard.remove(hash, key)),
         }
     }
 

@@ -57,9 +57,9 @@ impl Spare {
     /// Takes back what a shard has too much of, with some play so that it does not go back and forth.
     #[inline]
     pub(super) fn settle(&self, shard: &mut Shard) {
-        if shard.room > 2 * self.portion {
-            self.put(shard.room - self.portion);
-            shard.room = self.portion;
+        if shard.quota > 2 * self.portion {
+            self.put(shard.quota - self.portion);
+            shard.quota = self.portion;
         }
     }
 
@@ -69,7 +69,7 @@ impl Spare {
         let portion = |left: u64| (left / (2 * self.shards)).clamp(1, self.portion as u64).min(left);
         let take = |word: u64| (word & LEFT > 0).then(|| word - portion(word & LEFT));
         let before = self.word.fetch_update(Relaxed, Relaxed, take);
-        shard.room += before.map_or(0, |word| portion(word & LEFT) as usize);
+        shard.quota += before.map_or(0, |word| portion(word & LEFT) as usize);
     }
 }
 
@@ -85,7 +85,7 @@ impl Inner {
         let mut local = self.enter(at, 1);
         let mut may_have_room = true;
         loop {
-            if local.shard.room == 0 {
+            if local.shard.quota == 0 {
                 self.spare.supply(&mut local.shard);
             }
             match call(&mut local.shard) {
@@ -110,8 +110,8 @@ impl Inner {
         // In the order of their numbers, as whoever holds more than one does.
         let mut all: Vec<_> = (0..self.shards.len()).map(|shard| self.enter(shard, 0)).collect();
         for local in &mut all {
-            local.shard.gather_room(self.published.now());
-            self.spare.put(std::mem::take(&mut local.shard.room));
+            local.shard.gather_quota(self.published.now());
+            self.spare.put(std::mem::take(&mut local.shard.quota));
         }
         let spare = self.spare.word.load(Acquire);
         if spare == 0 && !(self.forgets_oldest && self.evict_oldest(&mut all)) {
@@ -129,7 +129,7 @@ impl Inner {
         let oldest = all.iter_mut().filter(|local| local.shard.len() > 0).min_by_key(|local| local.shard.next_due());
         oldest.is_some_and(|local| {
             let evicted = local.shard.evict();
-            self.spare.put(std::mem::take(&mut local.shard.room));
+            self.spare.put(std::mem::take(&mut local.shard.quota));
             evicted
         })
     }

@@ -54,7 +54,7 @@ impl DedupCache {
             && let Err(error) = journal.writer.check()
         {
             // What could not be committed must not be begun.
-            self.shard.take_back_claim(hash, key, *generation);
+            self.shard.undo_claim(hash, key, *generation);
             return Err(error.into());
         }
         Ok(claimed.map(|generation| Claim { hash, key, generation }))

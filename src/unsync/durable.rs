@@ -130,7 +130,7 @@ impl DedupCache {
         }
         self.record(committed.iter().map(|(_, key, time)| (*key, *time))).inspect_err(|_| {
             committed.iter().for_each(|(hash, key, _)| {
-                self.shard.forget(*hash, *key);
+                self.shard.remove(*hash, *key);
             });
         })?;
         Ok(lost)
@@ -159,7 +159,7 @@ impl DedupCache {
 
     #[inline(never)]
     pub(super) fn record_insert(&mut self, hash: IndexHash, key: Fingerprint, time: u64) -> Result<(), JournalError> {
-        self.record(std::iter::once((key, time))).inspect_err(|_| self.shard.take_back(hash, key))
+        self.record(std::iter::once((key, time))).inspect_err(|_| self.shard.undo_insert(hash, key))
     }
 
     /// The answered ones of `entries`, of which `verdicts` tells the fresh ones.
@@ -171,7 +171,7 @@ impl DedupCache {
         let fresh = || entries.iter().zip(verdicts.iter()).filter(|(_, verdict)| **verdict == Verdict::Fresh);
         let recorded = self.record(fresh().map(|((key, time), _)| (*key, time.as_millis())));
         if recorded.is_err() {
-            fresh().for_each(|((key, _), _)| self.shard.take_back(self.shard.hash(*key), *key));
+            fresh().for_each(|((key, _), _)| self.shard.undo_insert(self.shard.hash(*key), *key));
             verdicts.clear();
         }
         recorded
@@ -179,7 +179,7 @@ impl DedupCache {
 
     pub(super) fn record_commit(&mut self, hash: IndexHash, key: Fingerprint, time: u64) -> Result<(), JournalError> {
         self.record(std::iter::once((key, time))).inspect_err(|_| {
-            self.shard.forget(hash, key);
+            self.shard.remove(hash, key);
         })
     }
 
@@ -246,7 +246,7 @@ impl Restore for DedupCache {
     }
 
     fn remove(&mut self, key: Fingerprint) {
-        self.shard.forget(self.shard.hash(key), key);
+        self.shard.remove(self.shard.hash(key), key);
     }
 
     fn len(&self) -> usize {

@@ -248,7 +248,7 @@ impl DedupCache {
     pub fn forget(&mut self, key: impl Key) -> bool {
         let key = key.fingerprint(&self.secret);
         let hash = self.shard.hash(key);
-        let is_gone = self.record_forget(hash, key) && self.shard.forget(hash, key);
+        let is_gone = self.record_forget(hash, key) && self.shard.remove(hash, key);
         self.maintain();
         is_gone
     }

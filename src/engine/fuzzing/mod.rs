@@ -1,4 +1,4 @@
-//! The parts of the engine, each against a map that says what it must hold.
+//! Models of the engine's parts: each part runs against a map of what it must hold.
 
 mod index;
 mod pool;
