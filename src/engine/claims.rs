@@ -1,4 +1,17 @@
-//! Keys that are being processed. Few are open at any time, so a plain map holds them.
+//! Claims: keys that are being processed. Few are open at any time, so a plain map holds them.
+//!
+//! ```text
+//!           open ──────────► Open ──── close (commit, abort) ──► gone
+//!                             │
+//!                             │ lease expires
+//!                             ▼
+//!                       LeaseExpired ─ close (still allowed) ──► gone
+//!                             │
+//!                             └─────── take_over, sweep ───────► lost: close returns `None`
+//! ```
+//!
+//! A claim without a lease stays open until it is closed. So does a claim that is being committed,
+//! from `begin_commit` on: its key is on the way to the journal, and no other call may take it.
 
 use super::index::IndexHash;
 use crate::Fingerprint;
@@ -6,40 +19,59 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Tells the claims of one shard from those of all others in the process: each has 2^40 generations of its own.
-static CACHES: AtomicU64 = AtomicU64::new(0);
-/// Where sweeping for abandoned claims starts to be worth it.
+/// Numbers the shards of the process. Each has 2^40 generations of its own, so a claim of one shard
+/// or cache never names a claim of another.
+static SHARDS: AtomicU64 = AtomicU64::new(0);
+/// Fewer claims than this are not swept, unless quota is needed.
 const SWEEP_MIN: usize = 64;
 
 pub(crate) struct Claims {
     open: HashMap<Claimant, Claim, BuildHasherDefault<Folded>>,
     generations: u64,
-    /// `max_processing_time` in milliseconds
+    /// In milliseconds. `None`: claims are protected without limit.
     lease: Option<u64>,
+    /// The number of claims from which on a sweep is worth it.
     sweep_at: usize,
-    /// How much the calls that found no room have paid towards a sweep.
+    /// What calls without quota have paid towards a sweep: `SWEEP_MIN` claims each.
     paid: usize,
 }
 
+/// Names a claim. No other claim of the process has the same generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClaimId {
+    pub(crate) hash: IndexHash,
+    pub(crate) key: Fingerprint,
+    generation: u64,
+}
+
 struct Claim {
-    /// Tells this claim from a later one of the same key: a commit must name it.
+    /// Distinguishes this claim from later ones of the same key. `close` must name it.
     generation: u64,
     msg_time: u64,
-    /// When the lease began: `now`, or the first `now` known after it.
-    lease_from: Option<u64>,
+    lease: Lease,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lease {
+    /// No `now` was known since the claim was opened.
+    NotBegun,
+    /// Since the first `now` that was known.
+    Since(u64),
+    /// The claim is being committed, and its lease does not expire.
+    Committing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClaimState {
     None,
-    Held,
-    /// Its lease is over: it may be taken over.
-    Expired,
+    Open,
+    /// The claim may be taken over. Until that happens, its owner may still close it.
+    LeaseExpired,
 }
 
 impl Claims {
     pub(crate) fn new(lease: Option<u64>) -> Self {
-        let generations = CACHES.fetch_add(1, Relaxed) << 40;
+        let generations = SHARDS.fetch_add(1, Relaxed) << 40;
         Self { open: HashMap::default(), generations, lease, sweep_at: SWEEP_MIN, paid: 0 }
     }
 
@@ -59,46 +91,62 @@ impl Claims {
     pub(crate) fn state(&mut self, hash: IndexHash, key: Fingerprint, now: Option<u64>) -> ClaimState {
         match self.open.get_mut(&Claimant(hash, key)) {
             None => ClaimState::None,
-            Some(claim) => match claim.is_expired(self.lease, now) {
-                true => ClaimState::Expired,
-                false => ClaimState::Held,
+            Some(claim) => match claim.is_lease_expired(self.lease, now) {
+                true => ClaimState::LeaseExpired,
+                false => ClaimState::Open,
             },
         }
     }
 
-    /// Opens a claim; its generation.
-    pub(crate) fn open(&mut self, hash: IndexHash, key: Fingerprint, msg_time: u64, now: Option<u64>) -> u64 {
+    pub(crate) fn open(&mut self, hash: IndexHash, key: Fingerprint, msg_time: u64, now: Option<u64>) -> ClaimId {
         self.generations += 1;
-        let claim = Claim { generation: self.generations, msg_time, lease_from: now };
+        let generation = self.generations;
+        let claim = Claim { generation, msg_time, lease: now.map_or(Lease::NotBegun, Lease::Since) };
         self.open.insert(Claimant(hash, key), claim);
-        self.generations
+        ClaimId { hash, key, generation }
     }
 
-    /// Closes the claim of this generation; the message's time. `None` if it was lost.
-    pub(crate) fn close(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> Option<u64> {
-        let claimant = Claimant(hash, key);
-        if self.open.get(&claimant)?.generation != generation {
+    /// From now on the claim can be neither taken over nor swept, until it is closed. Returns the
+    /// message's time; `None` if the claim was lost.
+    pub(crate) fn begin_commit(&mut self, id: &ClaimId) -> Option<u64> {
+        let claim = self.open.get_mut(&Claimant(id.hash, id.key))?;
+        (claim.generation == id.generation).then(|| {
+            claim.lease = Lease::Committing;
+            claim.msg_time
+        })
+    }
+
+    pub(crate) fn is_committing(&self, hash: IndexHash, key: Fingerprint) -> bool {
+        self.open.get(&Claimant(hash, key)).is_some_and(|claim| claim.lease == Lease::Committing)
+    }
+
+    /// Closes the claim and returns the message's time; `None` if it was lost.
+    pub(crate) fn close(&mut self, id: &ClaimId) -> Option<u64> {
+        let claimant = Claimant(id.hash, id.key);
+        if self.open.get(&claimant)?.generation != id.generation {
             return None;
         }
         self.open.remove(&claimant).map(|claim| claim.msg_time)
     }
 
-    /// Closes the key's claim, whoever holds it.
+    /// Removes the key's claim, whichever generation it has.
     pub(crate) fn take_over(&mut self, hash: IndexHash, key: Fingerprint) {
         self.open.remove(&Claimant(hash, key));
     }
 
-    /// Drops the claims that were abandoned: the lease is over, and no copy can come any more that would take them over.
-    /// Does so once the number of claims has doubled since the last time, or enough calls `need_room`; amortised O(1).
-    /// Returns how many were dropped.
-    pub(crate) fn sweep(&mut self, now: Option<u64>, need_room: bool, mut is_past: impl FnMut(u64) -> bool) -> usize {
+    /// Removes abandoned claims and returns how many there were. A claim is abandoned if its lease
+    /// has expired and its message's deadline has passed: no copy can arrive and take it over.
+    ///
+    /// Runs when the number of claims has doubled since the last time, or when enough calls have
+    /// come with `needs_quota`. So the cost is O(1) for each call, amortised.
+    pub(crate) fn sweep(&mut self, now: Option<u64>, needs_quota: bool, mut is_past: impl FnMut(u64) -> bool) -> usize {
         let before = self.open.len();
-        self.paid += if need_room { SWEEP_MIN } else { 0 };
+        self.paid += if needs_quota { SWEEP_MIN } else { 0 };
         if self.lease.is_none() || (before < self.sweep_at && self.paid <= before) {
             return 0;
         }
         let lease = self.lease;
-        self.open.retain(|_, claim| !(claim.is_expired(lease, now) && is_past(claim.msg_time)));
+        self.open.retain(|_, claim| !(claim.is_lease_expired(lease, now) && is_past(claim.msg_time)));
         self.sweep_at = (self.open.len() * 2).max(SWEEP_MIN);
         self.paid = 0;
         before - self.open.len()
@@ -114,14 +162,16 @@ impl Claims {
 }
 
 impl Claim {
-    fn is_expired(&mut self, lease: Option<u64>, now: Option<u64>) -> bool {
+    fn is_lease_expired(&mut self, lease: Option<u64>, now: Option<u64>) -> bool {
         let (Some(lease), Some(now)) = (lease, now) else { return false };
-        let from = *self.lease_from.get_or_insert(now);
-        now.saturating_sub(from) > lease
+        if self.lease == Lease::NotBegun {
+            self.lease = Lease::Since(now);
+        }
+        matches!(self.lease, Lease::Since(from) if now.saturating_sub(from) > lease)
     }
 }
 
-/// A key with the hash that it has already.
+/// A key with its hash, so that the map need not compute one.
 #[derive(PartialEq, Eq)]
 struct Claimant(IndexHash, Fingerprint);
 
@@ -131,7 +181,7 @@ impl Hash for Claimant {
     }
 }
 
-/// Passes on a hash that is keyed and folded already.
+/// A hasher that returns the given hash, which is keyed and well mixed.
 #[derive(Default)]
 struct Folded(u64);
 
@@ -189,16 +239,16 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_over_a_millisecond_after_its_last() {
+    fn a_lease_expires_a_millisecond_after_its_last() {
         let (mut claims, mut unlimited) = (Claims::new(Some(LEASE)), Claims::new(None));
         assert!(claims.have_leases() && !unlimited.have_leases());
         for claims in [&mut claims, &mut unlimited] {
             assert!(state(claims, 1, 10) == ClaimState::None);
             let _ = open(claims, 1, 10);
         }
-        assert!(state(&mut claims, 1, 10 + LEASE) == ClaimState::Held);
-        assert!(state(&mut claims, 1, 11 + LEASE) == ClaimState::Expired);
-        assert!(state(&mut unlimited, 1, u64::MAX) == ClaimState::Held);
+        assert!(state(&mut claims, 1, 10 + LEASE) == ClaimState::Open);
+        assert!(state(&mut claims, 1, 11 + LEASE) == ClaimState::LeaseExpired);
+        assert!(state(&mut unlimited, 1, u64::MAX) == ClaimState::Open);
     }
 
     #[test]
@@ -206,21 +256,25 @@ mod tests {
         let mut claims = Claims::new(Some(LEASE));
         let count = SWEEP_MIN as u64;
         open_all(&mut claims, 0..count - 1);
-        let over = Some(1 + LEASE);
-        assert_eq!(claims.sweep(over, false, |_| true), 0, "too few yet");
+        let expired = Some(1 + LEASE);
+        assert_eq!(claims.sweep(expired, false, |_| true), 0, "too few yet");
         open_all(&mut claims, count - 1..count);
-        assert_eq!(claims.sweep(Some(LEASE), false, |_| true), 0, "no lease is over");
+        assert_eq!(claims.sweep(Some(LEASE), false, |_| true), 0, "no lease has expired");
         open_all(&mut claims, count..2 * count);
-        assert_eq!(claims.sweep(over, false, |time| time % 4 == 0), SWEEP_MIN / 2, "the others' copies may come");
+        assert_eq!(
+            claims.sweep(expired, false, |time| time % 4 == 0),
+            SWEEP_MIN / 2,
+            "copies of the others may arrive"
+        );
         assert_eq!(claims.keys().count(), claims.len());
-        // Not again before there are twice as many, unless room is asked for often enough.
+        // Not again before there are twice as many, unless enough calls need quota.
         open_all(&mut claims, 2 * count..3 * count);
-        assert_eq!(claims.sweep(over, false, |_| true), 0);
+        assert_eq!(claims.sweep(expired, false, |_| true), 0);
         let mut few = Claims::new(Some(LEASE));
         open_all(&mut few, 0..count);
-        assert_eq!(few.sweep(over, false, |_| true), SWEEP_MIN, "just enough");
+        assert_eq!(few.sweep(expired, false, |_| true), SWEEP_MIN, "just enough");
         let left = claims.len();
-        let calls = (1..1_000).find(|_| claims.sweep(over, true, |_| true) > 0);
+        let calls = (1..1_000).find(|_| claims.sweep(expired, true, |_| true) > 0);
         assert_eq!(calls, Some(left / SWEEP_MIN + 1));
         assert!(claims.is_empty());
         let mut unlimited = Claims::new(None);

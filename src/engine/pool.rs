@@ -1,14 +1,18 @@
-//! Where the keys live: chunks of 31 fingerprints in pages of 512 chunks.
+//! The memory of the keys: chunks of 31 fingerprints, in pages of 512 chunks.
 //!
-//! A key's *slot number* is `chunk * 32 + position`, so that 32 bits name any key:
+//! A key's *slot number* is `chunk * 32 + position`, so 32 bits name any key:
 //!
 //! ```text
 //! slot number   | page (18) | chunk in page (9) | position (5): 0 ..= 30 |
 //! chunk, 512 B  | header, 16 B | key 0 | key 1 | ... | key 30 |
+//!
+//! keys of a chunk   0 .. first   first .. len   len .. 31
+//!                   evicted or   held, or a     free
+//!                   moved away   hole
 //! ```
 //!
-//! Chunks come from the lowest page that has a free one, so that the pages above empty out after a burst and can be
-//! given back.
+//! Chunks are allocated from the lowest page that has a free one. After a burst the pages above
+//! become empty and can be freed.
 
 use super::arch::prefetch;
 use crate::Fingerprint;
@@ -23,50 +27,57 @@ const PAGE_BITS: u32 = 9;
 const PAGE_CHUNKS: u32 = 1 << PAGE_BITS;
 /// Pages that one call of `shrink` looks at.
 const PAGES_PER_SHRINK: usize = 256;
-/// A slot number names any chunk there can be: 2^31 keys in full chunks, twice as many while the dead of a whole cache
-/// wait to be reclaimed, less those that each new key reclaims; and two chunks that are not full in each of the wheel's
-/// 2 * 19 * 1024 slots.
+/// A slot number can name every chunk. A cache holds at most 2^31 keys, expired ones included.
+/// Holes come on top, but each new key reclaims two expired keys or holes, so keys and holes
+/// together are no more. Each of the wheel's 2 * 19 * 1024 slots has at most two chunks that are
+/// not full.
 const _: () = assert!((1 << 31) / CHUNK_KEYS as u64 + 2 * 2 * 19 * 1024 < (1 << (32 - SLOT_BITS)) - 1);
 
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Header {
-    /// The deadline of the key that came first.
+    /// The deadline of the first key that was stored in the chunk.
     pub(crate) deadline: u64,
     /// The next chunk of the chain, or of the page's free list.
     pub(crate) next: u32,
-    /// Positions below this were evicted.
+    /// Positions below this hold no key any more.
     pub(crate) first: u8,
-    /// Positions from here on are not filled yet.
+    /// Positions from this on are free.
     pub(crate) len: u8,
-    /// The wheel level that the chunk belongs to; with the deadline, it tells the wheel slot.
+    /// The wheel level of the chunk. Level and deadline together name the wheel slot.
     pub(crate) level: u8,
-    /// The other keys' deadlines differ from the first one's by less than 2 to the power of this, but for its highest bit:
-    /// that says that some key's deadline was over when it came, and was moved up.
+    /// How far deadlines differ from that of the first key:
+    ///
+    /// ```text
+    /// bit   7                        6 .. 0
+    ///       some key was overdue     n: each differs by less than 2^n
+    /// ```
+    ///
+    /// An overdue key was stored with the watermark instead of its own deadline, which was earlier.
     spread: u8,
 }
 
-const HAS_MOVED_UP: u8 = 0x80;
+const HAS_OVERDUE: u8 = 0x80;
 
 impl Header {
-    /// How far the other keys' deadlines may be from the first one's.
+    /// The most by which a deadline can differ from the first one.
     pub(crate) fn spread(&self) -> u64 {
-        let bits = self.spread & !HAS_MOVED_UP;
+        let bits = self.spread & !HAS_OVERDUE;
         1u64.checked_shl(bits.into()).map_or(u64::MAX, |power| power - 1)
     }
 
     #[inline(always)]
     fn widen(&mut self, distance: u64) {
         let bits = u64::BITS - distance.leading_zeros();
-        self.spread = (self.spread & HAS_MOVED_UP) | (self.spread & !HAS_MOVED_UP).max(bits as u8);
+        self.spread = (self.spread & HAS_OVERDUE) | (self.spread & !HAS_OVERDUE).max(bits as u8);
     }
 
-    pub(crate) fn has_moved_up(&self) -> bool {
-        self.spread & HAS_MOVED_UP != 0
+    pub(crate) fn has_overdue(&self) -> bool {
+        self.spread & HAS_OVERDUE != 0
     }
 
-    pub(crate) fn note_moved_up(&mut self) {
-        self.spread |= HAS_MOVED_UP;
+    pub(crate) fn note_overdue(&mut self) {
+        self.spread |= HAS_OVERDUE;
     }
 }
 
@@ -80,18 +91,19 @@ struct Chunk {
 const _: () = assert!(size_of::<Chunk>() == 512);
 
 struct Page {
-    /// Grows to `PAGE_CHUNKS` within the capacity that it was made with; no capacity: the page was given back.
+    /// Grows to `PAGE_CHUNKS` within the capacity reserved at first. No capacity: the page was
+    /// freed.
     chunks: Vec<Chunk>,
-    /// Chunks that were freed, linked by their headers.
+    /// The free list: freed chunks, linked by their headers.
     free: u32,
     used: u32,
 }
 
 pub(crate) struct Pool {
     pages: Vec<Page>,
-    /// One bit for each page that has room.
+    /// One bit for each page that has a free chunk.
     open: Vec<u64>,
-    /// No page below has room.
+    /// No page below this has a free chunk.
     lowest_open: usize,
 }
 
@@ -105,7 +117,7 @@ impl Pool {
         self.chunk(chunk_of(slot)).keys[position_of(slot) as usize]
     }
 
-    /// The keys of a chunk that were not evicted.
+    /// The keys of a chunk, holes included.
     #[inline(always)]
     pub(crate) fn keys(&self, chunk: u32) -> &[Fingerprint] {
         let Chunk { header, keys } = self.chunk(chunk);
@@ -122,7 +134,7 @@ impl Pool {
         &mut self.chunk_mut(chunk).header
     }
 
-    /// Appends a key to a chunk; its slot number, or `None` if the chunk is full.
+    /// Appends a key to a chunk and returns its slot number; `None` if the chunk is full.
     #[inline(always)]
     pub(crate) fn push(&mut self, chunk: u32, key: &Fingerprint, deadline: u64) -> Option<u32> {
         let Chunk { header, keys } = self.chunk_mut(chunk);
@@ -133,7 +145,7 @@ impl Pool {
         Some(slot_at(chunk, position))
     }
 
-    /// Begins to append keys to a chunk; if it is `NONE`, to one that is full.
+    /// Begins to append keys to a chunk. `NONE` counts as a full one.
     #[inline]
     pub(crate) fn fill(&mut self, chunk: u32) -> Filling<'_> {
         if chunk == NONE {
@@ -145,16 +157,16 @@ impl Pool {
         Filling { header: Some(header), free, slot, deadline, distances: 0 }
     }
 
-    /// Puts a key that stood at another slot number in the place of one that is gone.
+    /// Replaces the key at `slot` by the one from `stood_at`.
     pub(crate) fn replace(&mut self, slot: u32, key: Fingerprint, stood_at: u32) {
         let from = *self.header(chunk_of(stood_at));
         let into = self.chunk_mut(chunk_of(slot));
         into.keys[usize::from(position_of(slot))] = key;
         into.header.widen(from.deadline.abs_diff(into.header.deadline).saturating_add(from.spread()));
-        into.header.spread |= from.spread & HAS_MOVED_UP;
+        into.header.spread |= from.spread & HAS_OVERDUE;
     }
 
-    /// A chunk for keys of one wheel slot; `deadline` is the first one's.
+    /// Allocates a chunk for keys of one wheel slot; `deadline` is that of the first.
     pub(crate) fn allocate(&mut self, deadline: u64, level: u8) -> u32 {
         let page = self.lowest_open_page().unwrap_or_else(|| self.add_page());
         self.lowest_open = page;
@@ -177,7 +189,7 @@ impl Pool {
         self.lowest_open = self.lowest_open.min(page);
     }
 
-    /// Touches a key and the header of its chunk, which tells a duplicate's age.
+    /// Prefetches a key and the header of its chunk. A duplicate's age is computed from the header.
     #[inline(always)]
     pub(crate) fn prefetch_key(&self, slot: u32) {
         let chunk = self.chunk(chunk_of(slot));
@@ -185,7 +197,7 @@ impl Pool {
         prefetch(&chunk.keys[position_of(slot) as usize]);
     }
 
-    /// Touches all lines of a chunk.
+    /// Prefetches all cache lines of a chunk.
     #[inline]
     pub(crate) fn prefetch_chunk(&self, chunk: u32) {
         let chunk = self.chunk(chunk);
@@ -195,8 +207,8 @@ impl Pool {
         }
     }
 
-    /// Gives back the next page from `cursor` on that holds nothing, looking at a bounded number of them; `false` at the
-    /// end.
+    /// Frees the next empty page from `cursor` on; `false` at the end of the pages. Looks at a
+    /// bounded number of them.
     pub(crate) fn shrink(&mut self, cursor: &mut usize) -> bool {
         let first = (*cursor).min(self.pages.len());
         for page in self.pages[first..].iter_mut().take(PAGES_PER_SHRINK) {
@@ -209,7 +221,7 @@ impl Pool {
         *cursor < self.pages.len()
     }
 
-    /// Touches the header of a key's chunk.
+    /// Prefetches the header of a key's chunk.
     #[inline(always)]
     pub(crate) fn prefetch_header(&self, slot: u32) {
         prefetch(&self.chunk(chunk_of(slot)).header);
@@ -220,7 +232,7 @@ impl Pool {
         chunks * size_of::<Chunk>() + self.pages.capacity() * size_of::<Page>() + self.open.capacity() * 8
     }
 
-    /// Checks the free lists, and that exactly `used` chunks are in use.
+    /// Checks the free lists and bits, and that exactly `used` chunks are in use.
     pub(crate) fn validate(&self, used: usize) {
         assert_eq!(self.pages.iter().map(|page| page.used as usize).sum::<usize>(), used, "chunks in use");
         for (number, page) in self.pages.iter().enumerate() {
@@ -264,20 +276,20 @@ impl Pool {
     }
 }
 
-/// Appends keys to one chunk, of which the header hears in the end.
+/// Appends keys to one chunk. The chunk's header is updated once, when this is dropped.
 pub(crate) struct Filling<'a> {
     header: Option<&'a mut Header>,
     free: std::slice::IterMut<'a, Fingerprint>,
-    /// The next key's slot number.
+    /// The slot number of the next key.
     slot: u32,
-    /// The first key's.
+    /// The header's deadline.
     deadline: u64,
-    /// How far the others' are from that: each bit that one distance has.
+    /// The distances of all deadlines from it, ORed: as many bits as the greatest one.
     distances: u64,
 }
 
 impl Filling<'_> {
-    /// Appends a key; its slot number, or `None` if the chunk is full.
+    /// Appends a key and returns its slot number; `None` if the chunk is full.
     #[inline(always)]
     pub(crate) fn push(&mut self, key: &Fingerprint, deadline: u64) -> Option<u32> {
         *self.free.next()? = *key;
@@ -310,7 +322,8 @@ impl Page {
             return within;
         }
         if self.chunks.capacity() == 0 {
-            // Address space for the whole page at once, so that it never moves; memory as it is first written.
+            // Reserves address space for the whole page, so that it never moves. The system
+            // provides memory when a chunk is first written.
             self.chunks.reserve_exact(PAGE_CHUNKS as usize);
         }
         self.chunks.push(Chunk { header, keys: [Fingerprint([0; 2]); CHUNK_KEYS as usize] });

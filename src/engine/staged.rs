@@ -1,52 +1,97 @@
-//! Work in groups whose cache misses overlap: batches, and the reclaiming of dead keys.
+//! Work in groups, so that cache misses overlap: batches, and the reclaiming of expired keys.
 //!
-//! One at a time, every key waits for its bucket, then for its chunk. Staged, a line is asked for long before it is used.
-//! While one group of a batch is decided, the next one's buckets and likely matches are on their way; so are the buckets of
-//! the dead keys that are removed next.
+//! Handled one by one, each key waits for its bucket and then for its chunk. Here each cache line
+//! is prefetched one stage before it is used:
+//!
+//! ```text
+//! turn n      group n + 1   compute places, prefetch the home buckets
+//!             group n       insert_group: the keys that the fast path can insert (nine of ten)
+//!             group n       collect the others; prefetch their likely matches and next buckets
+//!             reclaim queue remove queued keys, whose buckets an earlier turn has prefetched;
+//!                           then queue others and prefetch their buckets
+//!             group n       the slow path for the others, in order
+//!             reclaim queue once more
+//! turn n + 1  the same, one group further
+//! ```
+//!
+//! **Invariant: the verdicts are those of single calls in order of the entries**, although the slow
+//! keys of a group are decided after fast keys that stand behind them. Three things could break it:
+//!
+//! * *Two copies of a key in one group.* The second must not be inserted before the first. The
+//!   index sends the first copy to the slow path: its tag is in the home bucket, the bucket is full
+//!   or has overflowed, or the partition must grow. `insert_group` only adds entries, so the same
+//!   is true for the second copy.
+//! * *A message that is too old.* It goes to the slow path for its time, so the rule above does not
+//!   cover it. All keys behind it take the slow path, too.
+//! * *The quota.* If it is less than the group, a fast key could take what a slow key in front of
+//!   it needs. So only the first keys of the group, as many as the quota, may take the fast path.
+//!
+//! **Invariant: a place is valid while `Index::resizes` is unchanged.** A resize changes the home
+//! buckets of a partition. Each holder of places keeps the value at which it computed them, and
+//! computes them again if the value differs. A stale place would miss keys that are held.
 
 use super::index::Place;
 use super::pool::{CHUNK_KEYS, NONE, slot_at};
 use super::{Full, Shard};
 use crate::{Fingerprint, Timestamp, Verdict};
 
-/// Keys whose lines are asked for together.
+/// Keys in a group: their cache lines are prefetched together.
 const GROUP: usize = 128;
 
-/// Dead keys that a call removes on the side for each key that it may add.
+/// Expired keys that a call reclaims for each key that it may add. More than one, so that a backlog
+/// shrinks while keys come in.
 pub(super) const RECLAIMED_PER_KEY: usize = 2;
-/// Dead keys whose buckets are on their way at a time, at most: four chunks.
-const DOOMED_MAX: usize = 128;
+/// The most keys in the reclaim queue: four chunks.
+const QUEUE_MAX: usize = 128;
 
-/// Dead keys whose buckets have been touched, and that are removed next: all of some chunks, the first of the wheel's dead.
-pub(super) struct Doomed {
-    /// A ring, from `first` on.
-    places: [Place; DOOMED_MAX],
+/// Expired keys that are reclaimed next. Their buckets have been prefetched.
+///
+/// They are the keys of the first chunks in the wheel's chain of expired chunks. The queue holds
+/// places only. The keys stay in their chunks, and a chunk is freed after its last key:
+///
+/// ```text
+/// expired chain   chunk a ──────► chunk b ──────► chunk c ──► ...
+///                  ▓▓▓▓░░░░░       ░░░░░░░░░       not queued yet
+///                      │   │               │
+/// queue                first             last      ▓ removed from the index, ░ queued
+///                      slot               last_chunk = b
+///                      └───┘ left
+/// ```
+///
+/// **Invariant:** the queue holds the first chunks of the chain, in order and whole, except for the
+/// keys of the first one that are removed already. Slot numbers stay valid meanwhile: no key is
+/// added to an expired chunk or moved within it (`Wheel::remove` leaves holes there), and only this
+/// queue frees expired chunks.
+pub(super) struct ReclaimQueue {
+    /// A ring: `len` places from `first` on.
+    places: [Place; QUEUE_MAX],
     first: usize,
     len: usize,
-    /// The first one's slot number, and how many of its chunk there are; the others' slot numbers follow on it.
+    /// The slot number of the first key. Those behind it in its chunk follow without a gap.
     slot: u32,
+    /// How many keys of the first chunk are queued; 0: the first chunk is not begun.
     left: usize,
-    /// The chunk of the last; `NONE` if there are none.
+    /// The chunk of the last key; `NONE` if the queue is empty.
     last_chunk: u32,
-    /// The places are good while the index is at this generation.
-    generation: u64,
+    /// The places are valid while `Index::resizes` is this.
+    resizes: u64,
 }
 
-/// Where a group's keys belong, before its turn.
+/// The places of a group's keys, computed one turn ahead.
 #[derive(Default)]
-pub(super) struct Ahead {
+pub(super) struct Lookahead {
     places: Vec<Place>,
-    /// The places are good while the index is at this generation.
-    generation: u64,
+    /// The places are valid while `Index::resizes` is this.
+    resizes: u64,
 }
 
-/// Keys of a group that need more than one look, in order.
-struct Others {
+/// The positions in a group, in order, of the keys that take the slow path.
+struct SlowKeys {
     at: [u8; GROUP],
     count: usize,
 }
 
-impl Others {
+impl SlowKeys {
     const NONE: Self = Self { at: [0; GROUP], count: 0 };
 
     #[inline(always)]
@@ -61,104 +106,107 @@ impl Others {
 }
 
 impl Shard {
-    /// Decides on deliveries in order, as `insert` would one by one; stops at one that finds no room. Returns how many it has
-    /// decided, and tells `answer` of those that are not fresh. Times are at most the ceiling already.
+    /// Decides deliveries in order, as `insert` would one by one. Stops at the first that gets
+    /// `Full`. Returns how many were decided. Calls `answer` for each that is not `Fresh`.
     pub(crate) fn insert_batch(
         &mut self,
         entries: &[(Fingerprint, Timestamp)],
         now: Option<u64>,
         mut answer: impl FnMut(usize, Verdict),
     ) -> usize {
-        let (decided, plain) = self.staged(entries, |shard, at, place, key, time| {
-            match shard.decide_unusual(place, key, time, now)? {
+        let (decided, fast) = self.staged(entries, |shard, at, place, key, time| {
+            match shard.insert_slow(place, key, time, now)? {
                 Verdict::Fresh => {}
                 verdict => answer(at, verdict),
             }
             Ok(())
         });
-        self.counts.fresh += plain;
+        self.counts.fresh += fast;
         decided
     }
 
-    /// Holds keys again that a journal has kept.
+    /// Inserts keys that were committed before a restart.
     pub(crate) fn restore_batch(&mut self, entries: &[(Fingerprint, Timestamp)]) -> Result<(), Full> {
         let (restored, _) = self.staged(entries, |shard, _, place, key, time| shard.restore(place, *key, time));
         if restored < entries.len() { Err(Full) } else { Ok(()) }
     }
 
-    /// Records the keys of entries for which one look is enough, group by group, and then has `decide` see to each of the
-    /// others, in order. Stops where that fails. Returns how many entries are done, and how many with one look.
+    /// Takes entries group by group: first the fast path for those that it can insert, then
+    /// `insert_slow` for each of the others, in order. Stops where that fails. Returns how many
+    /// entries are done, and how many of all took the fast path.
     #[inline(always)]
     fn staged(
         &mut self,
         entries: &[(Fingerprint, Timestamp)],
-        mut decide: impl FnMut(&mut Self, usize, Place, &Fingerprint, u64) -> Result<(), Full>,
+        mut insert_slow: impl FnMut(&mut Self, usize, Place, &Fingerprint, u64) -> Result<(), Full>,
     ) -> (usize, u64) {
-        let [mut this, mut next] = std::mem::take(&mut self.ahead);
+        let [mut this, mut next] = std::mem::take(&mut self.lookahead);
         let mut groups = entries.chunks(GROUP);
         let mut group = groups.next().unwrap_or_default();
-        self.touch_buckets(group, &mut this);
-        let (mut done, mut plain) = (0, 0);
+        self.prefetch_buckets(group, &mut this);
+        let (mut done, mut fast) = (0, 0);
         'groups: while !group.is_empty() {
             let following = groups.next().unwrap_or_default();
-            self.touch_buckets(following, &mut next);
-            let mut others = Others::NONE;
-            self.record_group(group, &this, &mut others);
-            plain += (group.len() - others.count) as u64;
-            self.reclaim_a_little(group.len());
-            for at in others.iter() {
+            self.prefetch_buckets(following, &mut next);
+            let mut slow = SlowKeys::NONE;
+            self.insert_group(group, &this, &mut slow);
+            fast += (group.len() - slow.count) as u64;
+            self.reclaim_step(group.len());
+            for at in slow.iter() {
                 let ((key, time), place) = (&group[at], this.places[at]);
-                let is_good = self.index.generation() == this.generation;
-                let place = if is_good { place } else { self.index.place(place.hash()) };
-                if decide(self, done + at, place, key, time.as_millis()).is_err() {
+                let is_current = self.index.resizes() == this.resizes;
+                let place = if is_current { place } else { self.index.place(place.hash()) };
+                if insert_slow(self, done + at, place, key, time.as_millis()).is_err() {
                     done += at;
                     break 'groups;
                 }
             }
-            self.reclaim_a_little(group.len()); // so that the dead become fewer though each key may die
+            // Once more, so that a backlog shrinks even if each key of the batch expires one.
+            self.reclaim_step(group.len());
             done += group.len();
             std::mem::swap(&mut this, &mut next);
             group = following;
         }
-        self.ahead = [this, next];
-        (done, plain)
+        self.lookahead = [this, next];
+        (done, fast)
     }
 
-    /// Records the keys of a group for which a look at the home bucket is enough; leaves the others, and asks for their next
-    /// lines. A key that comes twice stays in order: nothing is removed here, so what hides its first copy hides the second;
-    /// and none is recorded after one whose time is over. Nor can it take the room of one before it: as many keys as there is
-    /// room for find some.
+    /// Inserts the keys of a group that can take the fast path. Collects the others in `slow` and
+    /// prefetches what they need next. The head of this file says why the order of verdicts holds.
     #[inline(always)]
-    fn record_group(&mut self, group: &[(Fingerprint, Timestamp)], ahead: &Ahead, others: &mut Others) {
-        let is_good = self.index.generation() == ahead.generation && self.claims.is_empty();
-        let mut end = if is_good { group.len().min(self.room) } else { 0 };
+    fn insert_group(&mut self, group: &[(Fingerprint, Timestamp)], lookahead: &Lookahead, slow: &mut SlowKeys) {
+        let is_current = self.index.resizes() == lookahead.resizes && self.claims.is_empty();
+        let mut end = if is_current { group.len().min(self.quota) } else { 0 };
         let mut from = 0;
-        while let Some(stray) = self.record_run(&group[..end], &ahead.places, from, others) {
-            let ((key, time), place) = (&group[stray], ahead.places[stray]);
-            // What stands against it is its time, which does not hide a second copy.
-            let is_recorded = self.record_plain(place, key, time.as_millis());
-            (from, end) = if is_recorded { (stray + 1, end) } else { (stray, stray) };
+        while let Some(at) = self.insert_run(&group[..end], &lookahead.places, from, slow) {
+            let ((key, time), place) = (&group[at], lookahead.places[at]);
+            let is_inserted = self.insert_fast(place, key, time.as_millis());
+            // If not, the message is too old, or its deadline overflows. The bucket would not stop
+            // a second copy, so the rest of the group takes the slow path.
+            (from, end) = if is_inserted { (at + 1, end) } else { (at, at) };
         }
-        self.count_plain(end - others.count);
-        (end..group.len()).for_each(|at| others.add(at));
-        others.iter().for_each(|at| self.index.prefetch_next(ahead.places[at], &self.pool));
+        self.count_inserted(end - slow.count);
+        (end..group.len()).for_each(|at| slow.add(at));
+        slow.iter().for_each(|at| self.index.prefetch_next(lookahead.places[at], &self.pool));
     }
 
-    /// Records keys until one comes that does not belong where the last one went; which one that is.
+    /// Inserts keys for as long as they go to the chunk that the last key went to. Returns the
+    /// position of the first that does not, if any. Not inlined, so that fewer registers spill.
     #[inline(never)]
-    fn record_run(
+    fn insert_run(
         &mut self,
         group: &[(Fingerprint, Timestamp)],
         places: &[Place],
         from: usize,
-        others: &mut Others,
+        slow: &mut SlowKeys,
     ) -> Option<usize> {
         let span = self.span;
         let mut run = self.wheel.run(&mut self.pool, self.watermark.saturating_add(span));
         let index = &mut self.index;
         for (at, ((key, time), place)) in (from..).zip(group[from..].iter().zip(&places[from..])) {
             match index.vacancy(*place) {
-                None => others.add(at),
+                None => slow.add(at),
+                // A deadline that overflows wraps to less than `span`, which the run never accepts.
                 Some(vacancy) => match run.push(key, time.as_millis().wrapping_add(span)) {
                     Some(slot) => vacancy.fill(slot),
                     None => return Some(at),
@@ -168,130 +216,132 @@ impl Shard {
         None
     }
 
-    /// Works out where the keys of a group belong, and touches their buckets.
+    /// Computes the places of a group's keys and prefetches their home buckets.
     #[inline(always)]
-    fn touch_buckets(&self, entries: &[(Fingerprint, Timestamp)], ahead: &mut Ahead) {
-        ahead.generation = self.index.generation();
-        ahead.places.clear();
-        ahead.places.extend(entries.iter().map(|(key, _)| self.index.touch(self.index.hash(*key))));
+    fn prefetch_buckets(&self, entries: &[(Fingerprint, Timestamp)], lookahead: &mut Lookahead) {
+        lookahead.resizes = self.index.resizes();
+        lookahead.places.clear();
+        lookahead.places.extend(entries.iter().map(|(key, _)| self.index.prefetch_home(self.index.hash(*key))));
     }
 
-    /// Does a call's share of reclaiming: removes up to `count` dead keys whose buckets an earlier call has
-    /// touched. Callers ask for more than they add keys, so the dead become fewer with every call.
+    /// One call's share of reclaiming: reclaims up to `count` queued keys, whose buckets an earlier
+    /// call has prefetched, and fills the queue up. `count` is greater than the number of keys that
+    /// the call may add, so a backlog shrinks with every call.
     #[inline(always)]
-    pub(super) fn reclaim_a_little(&mut self, count: usize) {
-        if self.wheel.has_dead() {
-            self.bury(count);
-            self.doom();
+    pub(super) fn reclaim_step(&mut self, count: usize) {
+        if self.wheel.has_expired() {
+            self.reclaim_queued(count);
+            self.enqueue_expired();
         }
     }
 
-    /// Reclaims up to a chunk's worth of dead keys; how many keys and chunks that were.
+    /// Reclaims up to one chunk's number of expired keys. Returns how many keys and chunks it took.
     pub(super) fn reclaim(&mut self) -> usize {
-        self.doom();
-        self.bury(usize::from(CHUNK_KEYS))
+        self.enqueue_expired();
+        self.reclaim_queued(usize::from(CHUNK_KEYS))
     }
 
-    /// Chooses the dead keys to be removed next and touches their buckets, where there is room for a whole chunk of them.
+    /// Fills the queue up with the next expired chunks, as far as whole chunks fit, and prefetches
+    /// the buckets of their keys.
     #[inline(always)]
-    fn doom(&mut self) {
-        while self.doomed.len <= DOOMED_MAX - usize::from(CHUNK_KEYS) {
-            let chunk = match self.doomed.last_chunk {
-                NONE => self.wheel.dead_head(),
+    fn enqueue_expired(&mut self) {
+        while self.reclaim_queue.len <= QUEUE_MAX - usize::from(CHUNK_KEYS) {
+            let chunk = match self.reclaim_queue.last_chunk {
+                NONE => self.wheel.expired_head(),
                 last => self.pool.header(last).next,
             };
             if chunk == NONE {
                 break;
             }
-            self.doom_chunk(chunk);
+            self.enqueue_chunk(chunk);
         }
     }
 
     #[inline(never)]
-    fn doom_chunk(&mut self, chunk: u32) {
-        self.place_doomed();
+    fn enqueue_chunk(&mut self, chunk: u32) {
+        self.refresh_places();
         let next = self.pool.header(chunk).next;
         if next != NONE {
             self.pool.prefetch_chunk(next);
         }
         let keys = self.pool.keys(chunk);
-        for (at, key) in (self.doomed.first + self.doomed.len..).zip(keys) {
-            self.doomed.places[at % DOOMED_MAX] = self.index.touch(self.index.hash(*key));
+        for (at, key) in (self.reclaim_queue.first + self.reclaim_queue.len..).zip(keys) {
+            self.reclaim_queue.places[at % QUEUE_MAX] = self.index.prefetch_home(self.index.hash(*key));
         }
-        self.doomed.len += keys.len();
-        self.doomed.last_chunk = chunk;
+        self.reclaim_queue.len += keys.len();
+        self.reclaim_queue.last_chunk = chunk;
     }
 
-    /// Works the places out anew if a partition has taken another size.
+    /// Computes the places again if a partition was resized.
     #[inline(always)]
-    fn place_doomed(&mut self) {
-        if self.doomed.generation != self.index.generation() {
-            self.doomed.generation = self.index.generation();
-            self.doomed.places = self.doomed.places.map(|place| self.index.place(place.hash()));
+    fn refresh_places(&mut self) {
+        if self.reclaim_queue.resizes != self.index.resizes() {
+            self.reclaim_queue.resizes = self.index.resizes();
+            self.reclaim_queue.places = self.reclaim_queue.places.map(|place| self.index.place(place.hash()));
         }
     }
 
-    /// Removes up to `count` of the doomed keys from the index, and frees chunks with their last; how many keys and chunks
-    /// that were.
+    /// Removes up to `count` queued keys from the index, and frees each chunk with its last key.
+    /// Returns how many keys and chunks it took.
     #[inline(always)]
-    fn bury(&mut self, count: usize) -> usize {
-        self.place_doomed();
-        let mut count = count.min(self.doomed.len);
+    fn reclaim_queued(&mut self, count: usize) -> usize {
+        self.refresh_places();
+        let mut count = count.min(self.reclaim_queue.len);
         let (mut cost, mut removed) = (count, 0);
         while count > 0 {
-            if self.doomed.left == 0 {
-                let (chunk, header) = (self.wheel.dead_head(), self.pool.header(self.wheel.dead_head()));
-                self.doomed.slot = slot_at(chunk, header.first);
-                self.doomed.left = usize::from(header.len - header.first);
+            if self.reclaim_queue.left == 0 {
+                let (chunk, header) = (self.wheel.expired_head(), self.pool.header(self.wheel.expired_head()));
+                self.reclaim_queue.slot = slot_at(chunk, header.first);
+                self.reclaim_queue.left = usize::from(header.len - header.first);
             }
-            let run = count.min(self.doomed.left);
-            let Doomed { places, first, slot, .. } = &self.doomed;
-            let places = (*first..first + run).map(|at| places[at % DOOMED_MAX]);
+            let run = count.min(self.reclaim_queue.left);
+            let ReclaimQueue { places, first, slot, .. } = &self.reclaim_queue;
+            let places = (*first..first + run).map(|at| places[at % QUEUE_MAX]);
             removed += self.index.remove_all(places.zip(*slot..));
-            self.doomed.first = (self.doomed.first + run) % DOOMED_MAX;
-            self.doomed.len -= run;
-            self.doomed.slot += run as u32;
-            self.doomed.left -= run;
+            self.reclaim_queue.first = (self.reclaim_queue.first + run) % QUEUE_MAX;
+            self.reclaim_queue.len -= run;
+            self.reclaim_queue.slot += run as u32;
+            self.reclaim_queue.left -= run;
             count -= run;
-            if self.doomed.left == 0 {
-                self.wheel.free_dead(&mut self.pool);
+            if self.reclaim_queue.left == 0 {
+                self.wheel.free_expired_head(&mut self.pool);
                 cost += 1;
             }
         }
-        if self.doomed.len == 0 {
-            self.doomed.last_chunk = NONE;
+        if self.reclaim_queue.len == 0 {
+            self.reclaim_queue.last_chunk = NONE;
         }
-        self.room += removed;
-        self.counts.forgotten_on_time += removed as u64;
+        self.quota += removed;
+        self.counts.expired += removed as u64;
         cost
     }
 
-    /// Checks that the doomed are the first of the dead.
-    pub(super) fn validate_doomed(&self) {
-        let Doomed { places, first, len, slot, left, last_chunk, generation } = &self.doomed;
-        let (mut chunk, mut found) = (if *len == 0 { NONE } else { self.wheel.dead_head() }, 0);
-        assert_eq!(*last_chunk == NONE, *len == 0, "the last chunk of the doomed");
+    /// Checks that the queued keys are the first of the expired ones.
+    pub(super) fn validate_reclaim_queue(&self) {
+        let ReclaimQueue { places, first, len, slot, left, last_chunk, resizes } = &self.reclaim_queue;
+        let (mut chunk, mut found) = (if *len == 0 { NONE } else { self.wheel.expired_head() }, 0);
+        assert_eq!(*last_chunk == NONE, *len == 0, "the last chunk of the queue");
         while found < *len {
             let keys = self.pool.keys(chunk);
             let keys = if found == 0 && *left > 0 { &keys[keys.len() - left..] } else { keys };
             for key in keys {
                 let place = self.index.place(self.index.hash(*key));
-                let is_good = *generation == self.index.generation();
-                assert!(!is_good || places[(first + found) % DOOMED_MAX] == place, "the place of a doomed key");
+                let is_current = *resizes == self.index.resizes();
+                assert!(!is_current || places[(first + found) % QUEUE_MAX] == place, "the place of a queued key");
                 found += 1;
             }
-            assert!(found != *len || chunk == *last_chunk, "the doomed end with a chunk");
+            assert!(found != *len || chunk == *last_chunk, "the queue ends with a chunk");
             chunk = self.pool.header(chunk).next;
         }
-        assert_eq!(found, *len, "the doomed are whole chunks");
+        assert_eq!(found, *len, "the queue is whole chunks");
         if *left > 0 {
-            let (head, header) = (self.wheel.dead_head(), self.pool.header(self.wheel.dead_head()));
+            let (head, header) = (self.wheel.expired_head(), self.pool.header(self.wheel.expired_head()));
             assert_eq!(*slot as usize + left, slot_at(head, header.first) as usize + self.pool.keys(head).len());
         }
     }
 }
 
-impl Doomed {
+impl ReclaimQueue {
     pub(super) const NONE: Self =
-        Self { places: [Place::ZERO; DOOMED_MAX], first: 0, len: 0, slot: 0, left: 0, last_chunk: NONE, generation: 0 };
+        Self { places: [Place::ZERO; QUEUE_MAX], first: 0, len: 0, slot: 0, left: 0, last_chunk: NONE, resizes: 0 };
 }

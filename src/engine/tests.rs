@@ -4,10 +4,10 @@ use crate::Verdict;
 use proptest::prelude::*;
 
 /// With this secret every key below 2^64 has the hash 1: one partition, one bucket, one tag.
-fn all_in_one_bucket(room: usize) -> Shard {
+fn all_in_one_bucket(quota: usize) -> Shard {
     let hasher = IndexHasher::new([0; 2]);
     let settings = Settings { hasher, keys_max: 100_000, span: 1000, lease: None, evicts: false };
-    Shard::new(&settings, room)
+    Shard::new(&settings, quota)
 }
 
 fn key(number: u64) -> Fingerprint {
@@ -21,7 +21,7 @@ fn insert(shard: &mut Shard, number: u64, time: u64) -> Result<Verdict, Full> {
 }
 
 #[test]
-fn keys_that_all_fall_into_one_bucket_are_told_apart_found_and_forgotten() {
+fn keys_that_all_have_one_home_bucket_are_told_apart_found_and_removed() {
     let mut shard = all_in_one_bucket(3000);
     shard.advance(1);
     for number in 0..2000 {
@@ -31,9 +31,9 @@ fn keys_that_all_fall_into_one_bucket_are_told_apart_found_and_forgotten() {
     for number in 0..2000 {
         assert_eq!(insert(&mut shard, number, 1 + number), Ok(Verdict::Duplicate));
     }
-    assert!(shard.forget(shard.hash(key(7)), key(7)));
+    assert!(shard.remove(shard.hash(key(7)), key(7)));
     shard.advance(2001);
-    while shard.wheel.has_dead() {
+    while shard.wheel.has_expired() {
         shard.reclaim_some(1);
         shard.validate();
     }
@@ -47,9 +47,9 @@ fn keys_that_all_fall_into_one_bucket_are_told_apart_found_and_forgotten() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Removals take the overflow counts back, whatever the order.
+    /// Removals decrement the overflow counts, whatever the order.
     #[test]
-    fn one_bucket_survives_any_order_of_inserting_and_forgetting(
+    fn one_bucket_survives_any_order_of_inserts_and_removals(
         steps in prop::collection::vec((0u64..60, any::<bool>()), 1..300)
     ) {
         let mut shard = all_in_one_bucket(1000);
@@ -59,7 +59,7 @@ proptest! {
                 let was_held = insert(&mut shard, number, 5) == Ok(Verdict::Duplicate);
                 prop_assert_eq!(was_held, !held.insert(number));
             } else {
-                prop_assert_eq!(shard.forget(shard.hash(key(number)), key(number)), held.remove(&number));
+                prop_assert_eq!(shard.remove(shard.hash(key(number)), key(number)), held.remove(&number));
             }
             shard.validate();
         }
@@ -76,9 +76,10 @@ fn a_batch_answers_in_one_bucket_too() {
     assert_eq!(verdicts[20..], [Verdict::Duplicate; 10]);
 }
 
-/// Else a service that was down for long, and catches up in batches, would hold ever more that nobody needs.
+/// Otherwise a service that catches up in batches after a long downtime would hold more and more
+/// expired keys.
 #[test]
-fn a_large_batch_removes_three_dead_keys_for_every_two_that_it_adds() {
+fn a_large_batch_reclaims_three_expired_keys_for_every_two_that_it_adds() {
     let settings =
         Settings { hasher: IndexHasher::new([3, 5]), keys_max: 100_000, span: 1000, lease: None, evicts: false };
     let mut shard = Shard::new(&settings, 100_000);
@@ -89,19 +90,19 @@ fn a_large_batch_removes_three_dead_keys_for_every_two_that_it_adds() {
     shard.advance(1);
     batch(&mut shard, 0..30_000, 1);
     shard.advance(5000);
-    let mut gone = 0;
+    let mut reclaimed = 0;
     for number in 0..30 {
         batch(&mut shard, 30_000 + 1024 * number..30_000 + 1024 * (number + 1), 5000);
-        let now_gone = shard.counts().forgotten_on_time;
-        assert!(now_gone - gone >= 1536 || now_gone == 30_000, "{gone} gone, then {now_gone}");
-        gone = now_gone;
+        let expired = shard.counts().expired;
+        assert!(expired - reclaimed >= 1536 || expired == 30_000, "{reclaimed} reclaimed, then {expired}");
+        reclaimed = expired;
     }
-    assert_eq!(gone, 30_000);
+    assert_eq!(reclaimed, 30_000);
     assert_eq!(shard.validate(), 100_000);
 }
 
 #[test]
-fn shrinking_gives_back_every_partition_of_many() {
+fn shrinking_frees_every_partition_of_many() {
     let settings =
         Settings { hasher: IndexHasher::new([3, 5]), keys_max: 1 << 22, span: 1000, lease: None, evicts: false };
     let mut shard = Shard::new(&settings, 1 << 22);
@@ -111,10 +112,10 @@ fn shrinking_gives_back_every_partition_of_many() {
     for key in &keys {
         assert_eq!(shard.insert(shard.hash(*key), *key, 1, None), Ok(Verdict::Fresh));
     }
-    // Sixteen buckets each, or a few more, so that they do not all grow at one time.
+    // Sixteen buckets each, or a few more, so that partitions do not all grow at one time.
     let buckets = (shard.index.memory_bytes() - empty) / 64;
     assert!((17 * 512..18 * 512).contains(&buckets), "{buckets} buckets in 512 partitions");
-    keys.iter().for_each(|key| assert!(shard.forget(shard.hash(*key), *key)));
+    keys.iter().for_each(|key| assert!(shard.remove(shard.hash(*key), *key)));
     while shard.shrink() {}
     assert_eq!(shard.index.memory_bytes(), empty);
     shard.validate();
@@ -131,10 +132,10 @@ fn shrinking_takes_the_size_that_the_keys_need_and_leaves_what_fits() {
     for key in &keys {
         assert_eq!(shard.insert(shard.hash(*key), *key, 1, None), Ok(Verdict::Fresh));
     }
-    let (full, generation) = (shard.index.memory_bytes(), shard.index.generation());
+    let (full, resizes) = (shard.index.memory_bytes(), shard.index.resizes());
     while shard.shrink() {}
-    assert_eq!((shard.index.memory_bytes(), shard.index.generation()), (full, generation));
-    keys[..72_000].iter().for_each(|key| assert!(shard.forget(shard.hash(*key), *key)));
+    assert_eq!((shard.index.memory_bytes(), shard.index.resizes()), (full, resizes));
+    keys[..72_000].iter().for_each(|key| assert!(shard.remove(shard.hash(*key), *key)));
     while shard.shrink() {}
     let buckets = (shard.index.memory_bytes() - empty) / 64;
     assert!((8_000 / 7..8_000 / 5).contains(&buckets), "{buckets} buckets for 8,000 keys");

@@ -1,20 +1,70 @@
-//! The timing wheel that owns the keys: it orders them by deadline and hands out those that are due.
+//! The timing wheel: it owns the keys, orders them by deadline, and hands out those that expire.
 //!
-//! A wheel that does not cascade, as the Linux kernel's timers since 4.8 (Gleixner, "timers: Switch to a non-cascading
-//! wheel", 2016): level L has slots of 8^L milliseconds. A key goes to the finest level at which its remaining life is less
-//! than 512 slots (the last: 1024), and stays there, so an insert is O(1) and nothing moves. A slot is due when the
-//! watermark has passed *all* its deadlines; as 8^L is at most a 64th of the life that the key had when it came, no key is
-//! held longer than that beyond its deadline, and at level 0 none at all.
+//! The wheel does not cascade, like the Linux kernel's timers since 4.8 (Gleixner, "timers: Switch
+//! to a non-cascading wheel", 2016). A key goes to one slot of one level and stays there, so an
+//! insert is O(1). The price is that a key is held a little longer than its deadline.
+//!
+//! # Levels and slots
+//!
+//! A key's *life* is its deadline minus the watermark at its insert. Level L has 1024 slots of 8^L
+//! milliseconds. A key goes to the finest level at which its life is less than 512 slots (1024 at
+//! the last level).
 //!
 //! ```text
-//! slot of a deadline at level L     tick = deadline >> 3L, found in ring[tick % 1024]
-//! due                               watermark >> 3L > tick
-//! ring                              ticks base ..= base + 1023, one meaning each
+//! level   slot width   lives
+//!   0          1 ms          0 .. 511
+//!   1          8 ms        512 .. 4,095
+//!   2         64 ms      4,096 .. 32,767
+//!   L        8^L ms   64 * 8^L .. 512 * 8^L - 1
+//!  18       2^54 ms       2^60 .. 2^64 - 1
+//!
+//! tick of a deadline   deadline >> 3L
+//! its slot             ring[tick % 1024]
+//! due                  watermark >> 3L > tick: the watermark has passed all deadlines of the slot
+//!
+//! the ring of level 1 at the watermark 80,000:
+//!
+//! tick     10,000    10,064           10,511                  11,023
+//!          base      ├─── new keys ───┤                       base + 1023
+//! index    784       848 .. 1023, 0 .. 271                    783
 //! ```
 //!
-//! Keys that come before a watermark is known have levels of their own, whose rings begin around the time of the first
-//! message. A deadline that such a ring cannot hold goes to the next level up; the last one's holds every `u64`. With a
-//! watermark, rings begin there and hold every deadline that comes to them.
+//! **Bound on lateness.** A key expires when the watermark has passed the last deadline of its
+//! slot: at most one slot width after its own deadline. From level 1 on a life is at least 64 slots
+//! long, so a key is at most 1/64 of its life late. At level 0 it is not late at all.
+//!
+//! **Invariant: a ring holds the ticks `base ..= base + 1023`, each in a slot of its own.** If two
+//! ticks shared a slot, a key would expire 1024 slots early. Two rules keep it:
+//!
+//! * With a watermark, `base` is the watermark's tick and a new tick is at most 512 above it. (It
+//!   is 512 if the watermark lies inside a slot. A ring of 512 slots would be one too short.)
+//! * `base` never passes an occupied slot: `advance` moves a slot that is due to the chain of
+//!   expired chunks before anything else is done under the new watermark.
+//!
+//! **Before the first watermark** no key has a life to choose a level by. Such keys have a second
+//! set of levels (`LEVELS ..`) and go to the span's level there. A ring begins 512 slots before its
+//! first deadline. A deadline that it cannot hold goes a level up, and the last level holds every
+//! `u64`. The set is separate because its rings may lie anywhere: their keys would keep a ring of
+//! the first set from following the watermark. The bound on lateness does not hold for these keys.
+//!
+//! # Why 19 levels
+//!
+//! They cover every `u64` millisecond, so no deadline needs a special case. A level takes 8 KiB,
+//! allocated with its first key, and a shard uses few of them.
+//!
+//! An insert requires `msg_time >= watermark`, so a new key has a life of at least the span
+//! (`max_retry + max_network`). It goes to `level_of(span)`, or to coarser levels while the queue
+//! lags. Finer levels are reached only by keys with less life left:
+//!
+//! * the key of a claim, if the watermark has moved between `claim` and `commit`. If it has passed
+//!   the key's deadline, the key is *overdue* and goes to the slot of the watermark itself;
+//! * a key that is restored from a journal;
+//! * a key whose deadline saturates at `u64::MAX`.
+//!
+//! Without levels finer than `level_of(span)` these keys would be up to span/64 late, instead of
+//! 1/64 of the life that they had left. That would save some rings, and a 512-byte chunk for each
+//! of their occupied slots. But it would weaken the documented bound, and it would delete no code:
+//! the choice of a level would need a minimum, and the levels would be an array of boxes as before.
 
 mod recent;
 
@@ -29,7 +79,7 @@ const WORDS: usize = RING as usize / 64;
 
 const _: () = assert!(u64::MAX >> shift_of(LEVELS - 1) < RING, "the last level holds every deadline");
 
-/// A chain of chunks, oldest first. `head == NONE`: empty.
+/// A chain of chunks, oldest first, linked by their headers. `head == NONE`: empty.
 #[derive(Clone, Copy)]
 struct Chain {
     head: u32,
@@ -39,59 +89,61 @@ struct Chain {
 const EMPTY: Chain = Chain { head: NONE, tail: NONE };
 
 struct Level {
+    /// The first tick that the ring can hold.
     base: u64,
     occupied_slots: u32,
+    /// One bit for each slot, at `tick % RING`: finds the next occupied one in few steps.
     occupancy: [u64; WORDS],
     ring: [Chain; RING as usize],
 }
 
 pub(crate) struct Wheel {
-    /// Those for keys that came when the watermark was known, then as many for keys that came before: their rings lie
-    /// anywhere, and must not stand in the way of others.
+    /// Levels for keys that are inserted with a watermark, then as many for those without.
     levels: [Option<Box<Level>>; 2 * LEVELS],
     /// No slot is due while the watermark is below this.
     next_due: u64,
-    /// Chunks of slots that were due, not yet reclaimed.
-    dead: Chain,
-    /// The life of a key while no watermark is known.
+    /// Chunks of slots that were due, not reclaimed yet.
+    expired: Chain,
+    /// Chooses the level of a key while no watermark is known.
     span: u64,
-    /// Where the last key went: most often the next one's place too.
+    /// Where the last key went: the fast path for the next one.
     recent: Recent,
 }
 
 impl Wheel {
     pub(crate) fn new(span: u64) -> Self {
-        Self { levels: [const { None }; 2 * LEVELS], next_due: u64::MAX, dead: EMPTY, span, recent: Recent::NOWHERE }
+        Self { levels: [const { None }; 2 * LEVELS], next_due: u64::MAX, expired: EMPTY, span, recent: Recent::NOWHERE }
     }
 
-    /// Stores a key until the watermark has passed `deadline`; its slot number. A deadline that has passed already goes
-    /// to the next slot to expire.
+    /// Stores a key until the watermark has passed `deadline`, and returns its slot number. A key
+    /// that is overdue is stored with the watermark as its deadline: it expires with the next slot.
     #[inline(always)]
     pub(crate) fn push(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
         if deadline < watermark {
-            let slot = self.push_alive(pool, key, watermark, watermark);
-            pool.header_mut(chunk_of(slot)).note_moved_up();
+            let slot = self.push_live(pool, key, watermark, watermark);
+            pool.header_mut(chunk_of(slot)).note_overdue();
             return slot;
         }
-        self.push_alive(pool, key, deadline, watermark)
+        self.push_live(pool, key, deadline, watermark)
     }
 
-    /// As `push`, of a deadline that has not passed.
+    /// As `push`, for a deadline that has not passed.
     #[inline(always)]
-    pub(crate) fn push_alive(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
+    pub(crate) fn push_live(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
         let slot = self.recent.push(pool, key, deadline);
-        slot.unwrap_or_else(|| self.push_anywhere(pool, key, deadline, watermark))
+        slot.unwrap_or_else(|| self.push_slow(pool, key, deadline, watermark))
     }
 
-    /// Begins to store keys where the last one went, of deadlines from `first` on.
+    /// Begins to store keys in the chunk of the last one, for deadlines from `first` on.
     #[inline]
     pub(crate) fn run<'a>(&self, pool: &'a mut Pool, first: u64) -> Run<'a> {
         self.recent.run(pool, first)
     }
 
+    /// Finds level, slot and chunk. Ends because the last level accepts every deadline.
     #[inline(never)]
-    fn push_anywhere(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
-        // The finest that is allowed.
+    fn push_slow(&mut self, pool: &mut Pool, key: &Fingerprint, deadline: u64, watermark: u64) -> u32 {
+        // The finest that is allowed. With a watermark its ring accepts the deadline at once.
         let mut level = if watermark == 0 { LEVELS + level_of(self.span) } else { level_of(deadline - watermark) };
         loop {
             let shift = shift_of(level);
@@ -117,32 +169,33 @@ impl Wheel {
         }
     }
 
-    /// Moves the slots that are due at `watermark` to the dead. Costs some ten instructions where none is.
+    /// Moves the slots that are due at `watermark` to the expired chain. Costs some ten
+    /// instructions if none is due.
     #[inline]
     pub(crate) fn advance(&mut self, pool: &mut Pool, watermark: u64) {
         self.recent = self.recent.after_move(watermark);
         if watermark >= self.next_due {
-            self.retire(pool, watermark);
+            self.expire_due(pool, watermark);
         }
     }
 
     #[cold]
-    fn retire(&mut self, pool: &mut Pool, watermark: u64) {
+    fn expire_due(&mut self, pool: &mut Pool, watermark: u64) {
         self.recent = Recent::NOWHERE;
         for (number, level) in self.levels.iter_mut().enumerate() {
             let Some(level) = level else { continue };
             while let Some(tick) = level.first_tick()
                 && tick < watermark >> shift_of(number)
             {
-                append(pool, &mut self.dead, level.vacate(tick));
+                append(pool, &mut self.expired, level.vacate(tick));
             }
         }
         self.find_next_due();
     }
 
     #[inline(always)]
-    pub(crate) fn has_dead(&self) -> bool {
-        self.dead.head != NONE
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expired.head != NONE
     }
 
     /// The watermark at which the next slot is due; `u64::MAX` if none ever is.
@@ -150,27 +203,35 @@ impl Wheel {
         self.next_due
     }
 
-    /// The first of the dead chunks, which are linked by their headers; `NONE` if there are none.
-    pub(crate) fn dead_head(&self) -> u32 {
-        self.dead.head
+    /// The first of the expired chunks, which are linked by their headers; `NONE` if there are
+    /// none.
+    pub(crate) fn expired_head(&self) -> u32 {
+        self.expired.head
     }
 
-    /// Frees the oldest dead chunk, whose keys the caller has removed from the index.
-    pub(crate) fn free_dead(&mut self, pool: &mut Pool) {
-        free_head(pool, &mut self.dead);
+    /// Frees the first of the expired chunks, whose keys the caller has removed from the index.
+    pub(crate) fn free_expired_head(&mut self, pool: &mut Pool) {
+        free_head(pool, &mut self.expired);
     }
 
-    /// Takes out the key that would expire first, which the caller then removes from the index.
+    /// Removes the key that would expire first. The caller then removes it from the index.
     pub(crate) fn evict(&mut self, pool: &mut Pool) -> Option<Evicted> {
         let (level, tick) = self.earliest()?;
         let (slot, key) = self.take_first(pool, level, tick)?;
         Some(Evicted { slot, key, last_deadline: last_deadline(tick, level) })
     }
 
-    /// Empties the position of a key that the caller has removed from the index, by moving the first key of its wheel slot
-    /// there. Returns that key's slot number before, and the key; `None` if nothing moved: it was the first itself, or it
-    /// is dead, and reclaimed soon. Without this, keys that come and go would fill memory with holes.
-    pub(crate) fn vacate(&mut self, pool: &mut Pool, slot: u32, watermark: u64) -> Option<(u32, Fingerprint)> {
+    /// Removes a key that the caller has removed from the index. The first key of its wheel slot
+    /// moves to its position, so that keys that come and go leave no holes:
+    ///
+    /// ```text
+    /// chain of the slot   [· · c d]──►[e f g h]──►[i j]      first: c
+    /// remove g            [· · · d]──►[e f c h]──►[i j]      returns c and its old slot number
+    /// ```
+    ///
+    /// Returns `None` if no key moved: the key was the first itself, or it has expired. An expired
+    /// key leaves a hole, which is reclaimed with its chunk.
+    pub(crate) fn remove(&mut self, pool: &mut Pool, slot: u32, watermark: u64) -> Option<(u32, Fingerprint)> {
         let header = pool.header(chunk_of(slot));
         let level = usize::from(header.level);
         let tick = header.deadline >> shift_of(level);
@@ -185,7 +246,7 @@ impl Wheel {
         Some((first, key))
     }
 
-    /// Takes the first key out of a wheel slot that is occupied, and the chunk with its last.
+    /// Takes the first key out of an occupied wheel slot, and frees the chunk with its last key.
     fn take_first(&mut self, pool: &mut Pool, level: usize, tick: u64) -> Option<(u32, Fingerprint)> {
         self.recent = Recent::NOWHERE;
         let ring = self.levels[level].as_mut()?;
@@ -205,26 +266,28 @@ impl Wheel {
         Some((slot, key))
     }
 
-    /// The deadlines that the key at this slot number can have had, first and last: no further apart than those of the
-    /// keys that share its chunk, nearly, and of its wheel slot.
-    /// And whether it is certain that it was not moved up.
+    /// The first and the last deadline that the key at this slot number can have, and whether it is
+    /// certain that it was not overdue.
+    ///
+    /// A key has no deadline of its own. The range is that of its chunk (rounded up to a power of
+    /// two), cut to that of its wheel slot.
     pub(crate) fn deadlines(pool: &Pool, slot: u32) -> (u64, u64, bool) {
         let header = pool.header(chunk_of(slot));
         let level = usize::from(header.level);
         let tick = header.deadline >> shift_of(level);
         let first = header.deadline.saturating_sub(header.spread()).max(tick << shift_of(level));
         let last = header.deadline.saturating_add(header.spread()).min(last_deadline(tick, level));
-        (first, last, !header.has_moved_up())
+        (first, last, !header.has_overdue())
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
         self.levels.iter().flatten().count() * size_of::<Level>()
     }
 
-    /// Checks rings, bits and bounds; hands every slot number that holds a key or a hole to `visit`, with whether it is
-    /// dead; returns the number of chunks.
+    /// Checks rings, bits and bounds, and returns the number of chunks. Calls `visit` with each
+    /// slot number that holds a key or a hole, and with whether it has expired.
     pub(crate) fn validate(&self, pool: &Pool, watermark: u64, mut visit: impl FnMut(u32, bool)) -> usize {
-        let mut chunks = walk(pool, self.dead, |slot, _| visit(slot, true));
+        let mut chunks = walk(pool, self.expired, |slot, _| visit(slot, true));
         let mut earliest = u64::MAX;
         for (number, level) in self.levels.iter().enumerate() {
             let Some(level) = level else { continue };
@@ -237,7 +300,10 @@ impl Wheel {
                 if bit {
                     occupied += 1;
                     earliest = earliest.min(due_at(tick, number));
-                    assert!(tick >= watermark >> shift_of(number), "level {number}, tick {tick} is due and not dead");
+                    assert!(
+                        tick >= watermark >> shift_of(number),
+                        "level {number}, tick {tick} is due and not expired"
+                    );
                     chunks += walk(pool, chain, |slot, header| {
                         assert_eq!((usize::from(header.level), header.deadline >> shift_of(number)), (number, tick));
                         visit(slot, false);
@@ -266,7 +332,7 @@ impl Wheel {
 pub(crate) struct Evicted {
     pub(crate) slot: u32,
     pub(crate) key: Fingerprint,
-    /// The last deadline that it can have had.
+    /// The last deadline that the key can have.
     pub(crate) last_deadline: u64,
 }
 
@@ -275,13 +341,14 @@ impl Level {
         Box::new(Self { base: 0, occupied_slots: 0, occupancy: [0; WORDS], ring: [EMPTY; RING as usize] })
     }
 
-    /// Whether the ring can hold `tick`. Moves the base where that loses nothing: no tick below the watermark's is
-    /// occupied, and an empty ring may start anywhere.
+    /// Whether the ring can hold `tick`. First moves the base as far as it can: up to the
+    /// watermark's tick, since none below is occupied, or anywhere if the ring is empty.
     #[inline]
     fn accepts(&mut self, tick: u64, watermark_tick: u64, last_tick: u64) -> bool {
         if self.occupied_slots == 0 {
-            // Without a watermark, messages both older and newer than the first may follow. No further than the last
-            // tick there is: so the last level's base is 0 and it refuses nothing.
+            // Without a watermark, the next messages may be older or newer than the first. The end
+            // of the ring is at most the last tick: so the last level has base 0 and accepts
+            // everything.
             let base = if watermark_tick == 0 { tick.saturating_sub(RING / 2) } else { watermark_tick };
             self.base = base.min(last_tick - (RING - 1));
         } else {
@@ -290,14 +357,15 @@ impl Level {
         tick.checked_sub(self.base).is_some_and(|offset| offset < RING)
     }
 
-    /// Whether the slot was free before.
+    /// Marks the slot occupied; `true` if it was free.
     #[inline]
     fn occupy(&mut self, tick: u64) -> bool {
         let word = &mut self.occupancy[ring_index(tick) / 64];
         let was_free = *word >> (tick % 64) & 1 == 0;
         *word |= 1 << (tick % 64);
-        // Not `+= u32::from(was_free)`: with optimisation rustc 1.95 then adds 0, having lost the comparison to the
-        // caller's branch on the result. The tests of a release build see it.
+        // Not `+= u32::from(was_free)`: optimised by rustc 1.95, that adds 0. The comparison is
+        // folded into the caller's branch on the result and its value is lost. Release-mode tests
+        // see it.
         if was_free {
             self.occupied_slots += 1;
         }
@@ -323,7 +391,7 @@ impl Level {
     }
 }
 
-/// The lives for which a level is the finest that is allowed: the first, and where they end.
+/// The lives for which a level is the finest that is allowed: the first one and the end.
 #[inline]
 fn lives_of(level: usize) -> (u64, u64) {
     let first = if level == 0 { 0 } else { 1 << (6 + 3 * level) };
@@ -331,7 +399,7 @@ fn lives_of(level: usize) -> (u64, u64) {
     (first, end)
 }
 
-/// The finest level at which `life` is less than 512 slots long, or the last.
+/// The finest level at which `life` is less than 512 slots, or the last.
 #[inline]
 fn level_of(life: u64) -> usize {
     (u64::BITS - life.leading_zeros()).saturating_sub(9).div_ceil(3).min(LEVELS as u32 - 1) as usize
@@ -342,8 +410,8 @@ const fn shift_of(level: usize) -> u32 {
     3 * (level % LEVELS) as u32
 }
 
-/// The watermark at which the slot is due; `u64::MAX` for never (and for that watermark itself, which retires no slot
-/// that is not due).
+/// The watermark at which the slot is due; `u64::MAX` if it never is. (`expire_due` compares ticks
+/// itself, so at a watermark of `u64::MAX` it expires nothing that is not due.)
 #[inline]
 fn due_at(tick: u64, level: usize) -> u64 {
     tick.checked_add(1).and_then(|next| next.checked_mul(1 << shift_of(level))).unwrap_or(u64::MAX)
@@ -434,18 +502,18 @@ mod tests {
                 wheel.advance(&mut pool, watermark);
                 let (level, slot) = pushed(&mut wheel, &mut pool, watermark + life, watermark);
                 assert_eq!(level, level_of(life), "life {life} at {watermark}");
-                assert!(Wheel::deadlines(&pool, slot).2, "it was not moved up");
+                assert!(Wheel::deadlines(&pool, slot).2, "it was not overdue");
                 let (_, late) = pushed(&mut wheel, &mut pool, watermark - 1, watermark);
-                assert!(!Wheel::deadlines(&pool, late).2, "it was moved up");
+                assert!(!Wheel::deadlines(&pool, late).2, "it was overdue");
             }
         }
     }
 
     #[test]
-    fn keys_that_come_before_the_watermark_have_levels_of_their_own() {
+    fn keys_inserted_before_the_first_watermark_have_levels_of_their_own() {
         for span in [1, 512, 1 << 30, u64::MAX / 2, u64::MAX] {
             let (mut wheel, mut pool) = (Wheel::new(span), Pool::new());
-            // Far beyond what a ring holds, and back: each goes as many levels up as it must.
+            // Far beyond what a ring holds, and back: each key goes as many levels up as it must.
             for deadline in [1 << 40, 0, 1 << 50, u64::MAX, 1, u64::MAX - 1] {
                 let (level, _) = pushed(&mut wheel, &mut pool, deadline, 0);
                 assert!((LEVELS + level_of(span)..2 * LEVELS).contains(&level), "{deadline}: level {level}");

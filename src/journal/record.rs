@@ -1,19 +1,19 @@
 //! The bytes of a segment: encoding, decoding, checksums. No I/O.
 //!
-//! `docs/journal-format.md` describes them, and is held against this file by a test.
+//! `docs/journal-format.md` describes the format. A test compares its example with this file.
 
 use crate::Fingerprint;
 use crate::fingerprint::Secret;
 
-/// A header, twice: a damaged byte must not cost a segment.
+/// The header is stored twice, so that a damaged byte does not cost a whole segment.
 pub(crate) const HEADER_BYTES: usize = 2 * COPY_BYTES;
 const COPY_BYTES: usize = 48;
 pub(crate) const FRAME_HEADER_BYTES: usize = 32;
 pub(crate) const ENTRY_BYTES: usize = 24;
-/// The most that one damaged frame can cost.
+/// The most entries in a frame, and so the most that one damaged byte can cost.
 pub(crate) const FRAME_ENTRIES_MAX: usize = 1024;
 pub(crate) const FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + FRAME_ENTRIES_MAX * ENTRY_BYTES;
-/// Frames begin at multiples of this.
+/// Frames begin at multiples of this many bytes.
 const ALIGNMENT: usize = 8;
 const MAGIC: [u8; 8] = *b"oncewhl\n";
 const VERSION: u32 = 1;
@@ -21,20 +21,20 @@ const VERSION: u32 = 1;
 const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGNMENT) && FRAME_HEADER_BYTES.is_multiple_of(ALIGNMENT));
 const _: () = assert!(ENTRY_BYTES.is_multiple_of(ALIGNMENT) && FRAME_ENTRIES_MAX <= u16::MAX as usize);
 
-/// What a segment begins with.
+/// The header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Goes into every checksum, so that bytes of another segment never count as frames of this one.
+    /// Part of every checksum, so that bytes of another segment never count as frames of this one.
     pub(crate) salt: u64,
-    /// Milliseconds since the Unix epoch, for people.
+    /// Milliseconds since the Unix epoch. Not used; for people who look at the file.
     pub(crate) created: u64,
-    /// The secret's, so that keys under another secret are never taken for this one's.
+    /// Identifies the secret: fingerprints under another secret mean other keys.
     pub(crate) secret_check: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum HeaderError {
-    /// Neither copy is whole.
+    /// Both copies are damaged.
     Damaged,
     /// Written by a later version of this library.
     Version(u32),
@@ -69,27 +69,27 @@ impl Header {
     }
 }
 
-/// What the entries of a frame are.
+/// The kind of a frame's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Committed keys with their messages' times. A frame without entries tells the watermark only.
+    /// Committed keys with their messages' times. A frame without entries carries a watermark only.
     Keys = 1,
-    /// Keys removed on purpose: what an earlier frame, by its sequence, says of them is void. With the latest time of
-    /// any key in the journal, so that a tombstone outlives what it covers.
-    Forgotten = 2,
+    /// Tombstones: keys removed on purpose. They cancel entries under a lower sequence. Their time
+    /// is the latest of any key in the journal, so a tombstone outlives the entries that it covers.
+    Removed = 2,
 }
 
-/// A frame but for its entries.
+/// A frame without its entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) kind: Kind,
-    /// Later frames have greater ones; a frame that was rewritten may keep its own.
+    /// Later frames have greater sequences. A frame that is rewritten may keep its own.
     pub(crate) sequence: u64,
-    /// How far the queue had come, in milliseconds; 0: unknown.
+    /// The watermark when the frame was written, in milliseconds; 0: unknown.
     pub(crate) watermark: u64,
 }
 
-/// A key, and a time in milliseconds.
+/// A key and a time in milliseconds.
 pub(crate) type Entry = (Fingerprint, u64);
 
 pub(crate) fn encode_entry((key, time): Entry, out: &mut Vec<u8>) {
@@ -99,7 +99,7 @@ pub(crate) fn encode_entry((key, time): Entry, out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes);
 }
 
-/// Encodes a frame of entries that are encoded already: a whole number of them, `FRAME_ENTRIES_MAX` at most.
+/// Encodes a frame. `entries` are encoded already: a whole number, `FRAME_ENTRIES_MAX` at most.
 pub(crate) fn encode_frame(salt: u64, mark: &Mark, entries: &[u8], out: &mut Vec<u8>) {
     debug_assert!(entries.len().is_multiple_of(ENTRY_BYTES) && entries.len() <= FRAME_ENTRIES_MAX * ENTRY_BYTES);
     let mut header = [0; FRAME_HEADER_BYTES];
@@ -115,7 +115,7 @@ pub(crate) fn encode_frame(salt: u64, mark: &Mark, entries: &[u8], out: &mut Vec
     out.extend_from_slice(entries);
 }
 
-/// A frame that is whole.
+/// A frame whose checksums are right.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame<'a> {
     pub(crate) mark: Mark,
@@ -130,7 +130,7 @@ impl Frame<'_> {
         })
     }
 
-    /// Whether it says of any key that it is held.
+    /// Whether the frame has committed keys.
     pub(crate) fn has_keys(&self) -> bool {
         self.mark.kind == Kind::Keys && !self.contents.is_empty()
     }
@@ -144,18 +144,19 @@ impl Frame<'_> {
     }
 }
 
-/// What stands in a segment behind its header.
+/// What follows the header of a segment.
 #[derive(Debug)]
 pub(crate) enum Item<'a> {
     Frame(Frame<'a>),
-    /// Bytes before the next good frame, or before the end, that are none.
+    /// Bytes that are no frame, up to the next good one or the end. At the end they are the
+    /// truncated tail.
     Damage {
         offset: usize,
         bytes: usize,
     },
 }
 
-/// Reads frames one after another, and finds the next good one behind damage.
+/// Reads one frame after another. Behind damage, it searches for the next good frame.
 pub(crate) struct Frames<'a> {
     bytes: &'a [u8],
     salt: u64,
@@ -163,7 +164,7 @@ pub(crate) struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    /// `start`: where in `bytes` the first frame begins.
+    /// `start`: the offset of the first frame in `bytes`.
     pub(crate) fn new(bytes: &'a [u8], start: usize, salt: u64) -> Self {
         Self { bytes, salt, at: start.min(bytes.len()) }
     }
@@ -177,7 +178,7 @@ impl<'a> Frames<'a> {
         let (length, count) = (sizes as u32 as usize, usize::from((sizes >> 32) as u16));
         let kind = match header[30] {
             1 => Kind::Keys,
-            2 => Kind::Forgotten,
+            2 => Kind::Removed,
             _ => return None,
         };
         let contents = rest.get(..length)?;
@@ -210,7 +211,7 @@ pub(crate) fn checksum(salt: u64, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), bytes)
 }
 
-/// The caller's slice is long enough.
+/// The slice must have 8 bytes from `at` on.
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);

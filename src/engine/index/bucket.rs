@@ -4,15 +4,16 @@ use crate::Fingerprint;
 use crate::engine::arch::{LANES, Lanes, bytes_equal, lanes_equal};
 use crate::engine::pool::Pool;
 
-/// Twelve keys' tags and slot numbers, and how many keys had to go further:
+/// The tags and slot numbers of twelve keys, and the number of keys that had to go further:
 ///
 /// ```text
 /// byte   0 ..= 11       12 ..= 15            16 ..= 63
 ///        tags, 0: free  overflow, u32 (LE)   slot numbers, u32 each
 /// ```
 ///
-/// The overflow count (F14 of Facebook's Folly) is the number of keys in the table that passed this bucket because it
-/// was full. A search ends at a bucket with none, and removals take the counts back, so there are no tombstones.
+/// The overflow count is that of F14 (Facebook's Folly): the number of keys in the table that
+/// passed this bucket because it was full. A search ends at a bucket whose count is 0. Removals
+/// decrement the counts, so there are no tombstones.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Bucket {
@@ -32,7 +33,7 @@ impl Bucket {
     pub(crate) fn find(&self, tag: u8, key: Fingerprint, pool: &Pool) -> Option<u32> {
         for lane in self.lanes_with(tag) {
             let slot = self.slots[lane];
-            pool.prefetch_header(slot); // which a duplicate needs next
+            pool.prefetch_header(slot); // needed next, for the age of a duplicate
             if pool.key(slot) == key {
                 return Some(slot);
             }
@@ -46,24 +47,26 @@ impl Bucket {
         self.lanes_with(tag).next().map(|lane| self.slots[lane])
     }
 
-    /// A free lane, if the tags alone say that a key with this one is nowhere in the table: none here has it, and no key
-    /// has gone further.
+    /// A free lane, if this bucket alone proves that no key with this tag is in the table: no lane
+    /// has the tag, and no key has gone further.
     #[inline(always)]
     pub(crate) fn vacancy(&self, tag: u8) -> Option<usize> {
         let free = bytes_equal(&self.control, FREE);
-        // Above the lanes' bits are those of the overflow count's bytes, all of them set if it is 0.
+        // One comparison for both conditions: bits 12 to 15 are those of the overflow count's
+        // bytes, and all of them are set if the count is 0. Then `free` is greater than these four
+        // bits exactly if a lane is free.
         let has_a_lane_and_no_overflow = free > 0xffff << LANES & 0xffff;
         (has_a_lane_and_no_overflow && bytes_equal(&self.control, tag) == 0).then(|| free.trailing_zeros() as usize)
     }
 
-    /// Fills a lane that is free.
+    /// Fills a free lane.
     #[inline(always)]
     pub(crate) fn fill(&mut self, lane: usize, tag: u8, slot: u32) {
         self.control[lane] = tag;
         self.slots[lane] = slot;
     }
 
-    /// Adds an entry if there is a free lane.
+    /// Adds an entry if a lane is free.
     #[inline(always)]
     pub(crate) fn try_add(&mut self, tag: u8, slot: u32) -> bool {
         let Some(lane) = self.lanes_with(FREE).next() else { return false };
@@ -71,7 +74,7 @@ impl Bucket {
         true
     }
 
-    /// Removes the entry of a slot number if it is here.
+    /// Removes the entry of a slot number if it is in this bucket.
     #[inline(always)]
     pub(crate) fn try_remove(&mut self, tag: u8, slot: u32) -> bool {
         let Some(lane) = self.lanes_with(tag).find(|lane| self.slots[*lane] == slot) else { return false };
@@ -79,7 +82,7 @@ impl Bucket {
         true
     }
 
-    /// Changes the entry of a slot number if it is here.
+    /// Changes an entry to another slot number if it is in this bucket.
     pub(crate) fn try_repoint(&mut self, tag: u8, from: u32, to: u32) -> bool {
         let lane = self.lanes_with(tag).find(|lane| self.slots[*lane] == from);
         lane.is_some_and(|lane| {

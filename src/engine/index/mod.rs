@@ -1,7 +1,13 @@
-//! Finds the slot number of a key. The index holds no keys: they live in the wheel, and it points there.
+//! The index: finds the slot number of a key. It stores no keys. They are in the wheel's chunks.
 //!
-//! It is split into partitions of a few thousand keys, each a table that grows alone, so that no call moves more keys
-//! than one partition holds.
+//! ```text
+//! key ─► IndexHash ─► partition ─► home bucket ─► lanes with the tag ─► slot number ─► key in pool
+//!                     a table      one cache      an equal tag is a     compared with the whole
+//!                                  line           hint only             key
+//! ```
+//!
+//! The index is split into partitions of a few thousand keys. Each is a table that grows on its
+//! own, so that no call moves more keys than one partition holds.
 
 mod bucket;
 mod partition;
@@ -14,30 +20,34 @@ use partition::{Partition, Vacancy};
 
 use super::pool::Pool;
 
-/// Keys that a partition holds when the cache is full, on average, at most: the fewer, the shorter the call that grows it.
+/// The most keys that a partition holds on average when the cache is full. The fewer, the shorter
+/// is the call that grows it.
 const PARTITION_KEYS: usize = 8192;
-/// Likewise where that would make so many partitions that the processor's nearest cache does not hold their heads.
+/// The same in large caches: with more than `MANY` partitions, the processor's nearest cache no
+/// longer holds the partitions' headers.
 const PARTITION_KEYS_OF_MANY: usize = 32_768;
 const MANY: usize = 2048;
 const PARTITIONS_MAX: usize = 1 << 16;
 /// Partitions that one call of `shrink` looks at.
 const PARTITIONS_PER_SHRINK: usize = 256;
 
-/// Spreads fingerprints that callers made (`Fingerprint::from_u128`: counters, UUIDs with fixed bits) evenly, in a way
-/// that nobody outside can predict.
+/// Hashes fingerprints with a secret. Callers may make their own fingerprints, such as counters or
+/// UUIDs with fixed bits (`Fingerprint::from_u128`). These, too, are spread evenly, and nobody
+/// outside can predict how.
 #[derive(Clone, Copy)]
 pub(crate) struct IndexHasher {
     keys: [u64; 2],
 }
 
 impl IndexHasher {
-    /// `random`: 128 bits that nobody outside knows.
+    /// `random`: 128 secret bits.
     pub(crate) fn new(random: [u64; 2]) -> Self {
         Self { keys: random }
     }
 
-    /// Multiplies the keyed halves and folds the product; then multiplies once more (by 2^64 over the golden ratio), as one
-    /// product of numbers in a row goes up in steps: with one secret in 500, all of a bucket's had the same tag.
+    /// Multiplies the keyed halves, folds the product, and multiplies once more (by 2^64 over the
+    /// golden ratio). One product is not enough: for consecutive numbers it rises in equal steps.
+    /// With one secret in 500, all keys of a bucket had the same tag.
     #[inline(always)]
     pub(crate) fn hash(self, key: Fingerprint) -> IndexHash {
         let product = u128::from(key.0[0] ^ self.keys[0]) * u128::from(key.0[1] ^ self.keys[1]);
@@ -48,11 +58,11 @@ impl IndexHasher {
     }
 }
 
-/// The bits by which a key is placed. No two choices share one:
+/// The hash of a key. Each choice uses bits of its own:
 ///
 /// ```text
 /// bit   63 .. 54   47 .. 32    31 .. 8   7 .. 0
-///       shard      partition   bucket    tag (never 0, which marks a free lane: 0 has become 1)
+///       shard      partition   bucket    tag (0 marks a free lane, so a tag of 0 becomes 1)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexHash(u64);
@@ -65,8 +75,8 @@ impl IndexHash {
         self.0 as u8
     }
 
-    /// Multiply-shift (Lemire, "Fast random integer generation in an interval", 2019), so that a table may have any
-    /// size.
+    /// Multiply-shift (Lemire, "Fast random integer generation in an interval", 2019): a table may
+    /// have any size, not only powers of two.
     #[inline(always)]
     fn bucket(self, buckets: usize) -> u32 {
         ((u64::from(self.0 as u32 >> 8) * buckets as u64) >> 24) as u32
@@ -88,11 +98,11 @@ impl IndexHash {
     }
 }
 
-/// Where a search for a key begins: good until its partition takes another size.
+/// Where a search for a key begins. Valid until its partition is resized (`Index::resizes`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     hash: IndexHash,
-    /// A bucket.
+    /// The number of the home bucket.
     home: u32,
 }
 
@@ -106,12 +116,13 @@ impl Place {
 }
 
 pub(crate) struct Index {
-    /// A power of two.
+    /// A power of two of them.
     partitions: Box<[Partition]>,
     hasher: IndexHasher,
     keys: usize,
     buckets: usize,
-    generation: u64,
+    /// Counts the times that a partition was resized.
+    resizes: u64,
 }
 
 impl Index {
@@ -123,7 +134,7 @@ impl Index {
             hasher,
             keys: 0,
             buckets: 0,
-            generation: 0,
+            resizes: 0,
         }
     }
 
@@ -142,10 +153,10 @@ impl Index {
         self.keys
     }
 
-    /// Changes whenever a partition takes another size, and with it the places of its keys.
+    /// Changes whenever a partition is resized, which makes places invalid.
     #[inline(always)]
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
+    pub(crate) fn resizes(&self) -> u64 {
+        self.resizes
     }
 
     #[inline(always)]
@@ -153,35 +164,36 @@ impl Index {
         self.partition(place).find(place, key, pool)
     }
 
-    /// Touches what a search will need after the home bucket: the chunk of a likely match, and the next bucket where keys
-    /// have overflowed.
+    /// Prefetches what a search will need after the home bucket: the chunk of a likely match, and
+    /// the next bucket if the home bucket has overflowed.
     #[inline(always)]
     pub(crate) fn prefetch_next(&self, place: Place, pool: &Pool) {
         self.partition(place).prefetch_next(place, pool);
     }
 
-    /// The place of a hash, its bucket touched.
+    /// The place of a hash. Prefetches its home bucket.
     #[inline(always)]
-    pub(crate) fn touch(&self, hash: IndexHash) -> Place {
+    pub(crate) fn prefetch_home(&self, hash: IndexHash) -> Place {
         let partition = &self.partitions[hash.partition(self.partitions.len())];
         let home = hash.bucket(partition.len());
         partition.prefetch(home);
         Place { hash, home }
     }
 
-    /// Where to add a key, if a look at its home bucket is enough to know that it is not in the index; `None` says nothing.
+    /// The single probe of the fast path: a free lane, if the home bucket proves that the key is
+    /// not in the index. `None` proves nothing.
     #[inline(always)]
     pub(crate) fn vacancy(&mut self, place: Place) -> Option<Vacancy<'_>> {
         self.partition_mut(place).vacancy(place)
     }
 
-    /// Counts the keys that filled vacancies.
+    /// Counts keys that were added through `vacancy`.
     #[inline(always)]
     pub(crate) fn count_added(&mut self, count: usize) {
         self.keys += count;
     }
 
-    /// Adds a key that is not in the index. Grows the key's partition where that is full.
+    /// Adds a key that is not in the index. Grows the key's partition first if it is full.
     #[inline(always)]
     pub(crate) fn insert(&mut self, place: Place, slot: u32, pool: &Pool) {
         let number = place.hash.partition(self.partitions.len());
@@ -190,7 +202,7 @@ impl Index {
             self.buckets -= partition.len();
             partition.grow(number % 4, pool, self.hasher);
             self.buckets += partition.len();
-            self.generation += 1;
+            self.resizes += 1;
             let home = place.hash.bucket(partition.len());
             partition.insert(Place { home, ..place }, slot);
         } else {
@@ -199,7 +211,7 @@ impl Index {
         self.keys += 1;
     }
 
-    /// Tells the entry of a slot number where its key lies now.
+    /// Changes the entry of a key that has moved to another slot number.
     pub(crate) fn repoint(&mut self, place: Place, from: u32, to: u32) {
         self.partition_mut(place).repoint(place, from, to);
     }
@@ -209,7 +221,7 @@ impl Index {
         self.remove_all(std::iter::once((place, slot)));
     }
 
-    /// Removes the entries of slot numbers; how many there were. One that was forgotten on purpose before has none.
+    /// Removes the entries of slot numbers, and returns how many there were. A hole has none.
     #[inline(always)]
     pub(crate) fn remove_all(&mut self, entries: impl Iterator<Item = (Place, u32)>) -> usize {
         let mut removed = 0;
@@ -222,8 +234,8 @@ impl Index {
         removed
     }
 
-    /// Shrinks the next partition from `cursor` on that has become much too large, looking at a bounded number of them;
-    /// `false` at the end.
+    /// Shrinks the next partition from `cursor` on that is much too large; `false` at the end of
+    /// the partitions. Looks at a bounded number of them.
     pub(crate) fn shrink(&mut self, cursor: &mut usize, pool: &Pool) -> bool {
         let first = (*cursor).min(self.partitions.len());
         for partition in self.partitions[first..].iter_mut().take(PARTITIONS_PER_SHRINK) {
@@ -232,7 +244,7 @@ impl Index {
             let has_shrunk = partition.shrink(pool, self.hasher);
             self.buckets += partition.len();
             if has_shrunk {
-                self.generation += 1;
+                self.resizes += 1;
                 break;
             }
         }

@@ -1,4 +1,18 @@
-//! A hash table of slot numbers that grows alone: linear probing over cache-line buckets.
+//! One partition of the index: a hash table of slot numbers, with linear probing over buckets.
+//!
+//! ```text
+//! bucket     0        1        2        3        4        home of key k: bucket 1
+//!          [    ]   [full]   [full]   [ k  ]   [    ]     k has passed buckets 1 and 2
+//! overflow   0        1        1        0        0
+//! ```
+//!
+//! **Invariant: the overflow count of a bucket is the number of keys that passed it.** A search
+//! begins at the home bucket and ends at the key or behind a bucket whose count is 0. Counts that
+//! are too low hide keys; counts that are too high only make searches longer. So adding a key
+//! increments every bucket on its way, and removing it decrements the same ones.
+//!
+//! **Invariant: there is always a free lane.** A table grows at 13 keys for every two buckets,
+//! which have 24 lanes. So a search for a free lane ends.
 
 #[cfg(test)]
 mod work;
@@ -9,21 +23,21 @@ use crate::Fingerprint;
 use crate::engine::arch::prefetch;
 use crate::engine::pool::Pool;
 
-/// Keys in two buckets, on average, beyond which the table grows: a load of 13/24 = 0.54.
+/// The keys in two buckets, on average, from which on the table grows: a load of 13/24 = 0.54.
 const KEYS_PER_TWO_BUCKETS: usize = 13;
+/// Keys that are prefetched together when the table is rebuilt.
 const GROUP: usize = 32;
 
-/// There is always a free lane, since the load is bounded, so every search for one ends.
 #[derive(Default)]
 pub(crate) struct Partition {
     buckets: Box<[Bucket]>,
-    /// How many more keys it takes before it grows.
-    room: u32,
+    /// How many more keys the table takes before it grows.
+    growth_left: u32,
 }
 
-/// A free lane for a new key.
+/// A free lane of its home bucket for a key that is proved to be new.
 pub(crate) struct Vacancy<'a> {
-    room: &'a mut u32,
+    growth_left: &'a mut u32,
     bucket: &'a mut Bucket,
     lane: usize,
     tag: u8,
@@ -32,7 +46,7 @@ pub(crate) struct Vacancy<'a> {
 impl Vacancy<'_> {
     #[inline(always)]
     pub(crate) fn fill(self, slot: u32) {
-        *self.room -= 1;
+        *self.growth_left -= 1;
         self.bucket.fill(self.lane, self.tag, slot);
     }
 }
@@ -45,7 +59,7 @@ impl Partition {
     }
 
     fn keys(&self) -> usize {
-        keys_max(self.len()) - self.room as usize
+        keys_max(self.len()) - self.growth_left as usize
     }
 
     #[inline(always)]
@@ -56,11 +70,11 @@ impl Partition {
         if found.is_some() || bucket.overflow() == 0 {
             return found;
         }
-        self.find_further(home, place.hash.tag(), key, pool)
+        self.find_beyond_home(home, place.hash.tag(), key, pool)
     }
 
     #[cold]
-    fn find_further(&self, home: usize, tag: u8, key: Fingerprint, pool: &Pool) -> Option<u32> {
+    fn find_beyond_home(&self, home: usize, tag: u8, key: Fingerprint, pool: &Pool) -> Option<u32> {
         let mut at = self.after(home);
         while at != home {
             let bucket = &self.buckets[at];
@@ -93,7 +107,8 @@ impl Partition {
         }
     }
 
-    /// A free lane of the home bucket, if a look at that is enough to know that the key is new and the table takes it.
+    /// A free lane of the home bucket, if that bucket proves that the key is new and the table does
+    /// not have to grow.
     #[inline(always)]
     pub(crate) fn vacancy(&mut self, place: Place) -> Option<Vacancy<'_>> {
         if self.is_full() {
@@ -101,31 +116,31 @@ impl Partition {
         }
         let bucket = self.buckets.get_mut(place.home as usize)?;
         let lane = bucket.vacancy(place.hash.tag())?;
-        Some(Vacancy { room: &mut self.room, bucket, lane, tag: place.hash.tag() })
+        Some(Vacancy { growth_left: &mut self.growth_left, bucket, lane, tag: place.hash.tag() })
     }
 
-    /// Whether the table must grow before another key comes.
+    /// Whether the table must grow before another key is added.
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
-        self.room == 0
+        self.growth_left == 0
     }
 
     /// Adds a key that is not in the table, which is not full.
     #[inline(always)]
     pub(crate) fn insert(&mut self, place: Place, slot: u32) {
-        self.room -= 1;
-        self.settle(place.home as usize, place.hash.tag(), slot);
+        self.growth_left -= 1;
+        self.add(place.home as usize, place.hash.tag(), slot);
     }
 
     #[inline(always)]
-    fn settle(&mut self, home: usize, tag: u8, slot: u32) {
+    fn add(&mut self, home: usize, tag: u8, slot: u32) {
         if !self.buckets[home].try_add(tag, slot) {
-            self.settle_further(home, tag, slot);
+            self.add_beyond_home(home, tag, slot);
         }
     }
 
     #[cold]
-    fn settle_further(&mut self, home: usize, tag: u8, slot: u32) {
+    fn add_beyond_home(&mut self, home: usize, tag: u8, slot: u32) {
         let mut at = home;
         while !self.buckets[at].try_add(tag, slot) {
             self.buckets[at].add_overflow(1);
@@ -133,7 +148,7 @@ impl Partition {
         }
     }
 
-    /// Tells the entry of a slot number, which is in the table, where its key lies now.
+    /// Changes the entry of a key that has moved to another slot number. The entry is in the table.
     pub(crate) fn repoint(&mut self, place: Place, from: u32, to: u32) {
         let mut at = place.home as usize;
         while !self.buckets[at].try_repoint(place.hash.tag(), from, to) {
@@ -147,16 +162,17 @@ impl Partition {
         let home = place.home as usize;
         let Some(bucket) = self.buckets.get_mut(home) else { return false };
         let is_removed = bucket.try_remove(place.hash.tag(), slot)
-            || (bucket.overflow() > 0 && self.remove_further(home, place.hash.tag(), slot));
+            || (bucket.overflow() > 0 && self.remove_beyond_home(home, place.hash.tag(), slot));
         if is_removed {
-            self.room += 1;
+            self.growth_left += 1;
         }
         is_removed
     }
 
-    /// Looks beyond the home bucket, and takes back the overflow counts on the way there.
+    /// Searches beyond the home bucket. If the entry is there, decrements the overflow counts of
+    /// the buckets before it.
     #[cold]
-    fn remove_further(&mut self, home: usize, tag: u8, slot: u32) -> bool {
+    fn remove_beyond_home(&mut self, home: usize, tag: u8, slot: u32) -> bool {
         let mut at = self.after(home);
         while at != home {
             if self.buckets[at].try_remove(tag, slot) {
@@ -175,7 +191,8 @@ impl Partition {
         false
     }
 
-    /// Grows by a quarter. `stagger` (0 to 3) makes partitions, which fill alike, grow at different times.
+    /// Grows by a quarter. All partitions fill at the same rate; `stagger` (0 to 3) makes them grow
+    /// at different times.
     #[cold]
     pub(crate) fn grow(&mut self, stagger: usize, pool: &Pool, hasher: IndexHasher) {
         let buckets = match self.len() {
@@ -186,7 +203,7 @@ impl Partition {
         self.rebuild(buckets, pool, hasher);
     }
 
-    /// Takes a size as if the table had grown to the keys that it holds, where that saves half; whether it did.
+    /// Shrinks to the size that the keys need, if that frees at least half; `true` if it did.
     pub(crate) fn shrink(&mut self, pool: &Pool, hasher: IndexHasher) -> bool {
         let keys = self.keys();
         let buckets = if keys == 0 { 0 } else { keys.div_ceil(KEYS_PER_TWO_BUCKETS / 2).max(4) };
@@ -197,9 +214,10 @@ impl Partition {
         saves_half
     }
 
-    /// Places every key anew, reading the keys from the pool in groups whose misses overlap.
+    /// Gives the table another size and adds every key again. The hashes are computed from the
+    /// keys, which are read from the pool in groups so that cache misses overlap.
     fn rebuild(&mut self, buckets: usize, pool: &Pool, hasher: IndexHasher) {
-        self.room = (keys_max(buckets) - self.keys()) as u32;
+        self.growth_left = (keys_max(buckets) - self.keys()) as u32;
         let old = std::mem::replace(&mut self.buckets, vec![Bucket::EMPTY; buckets].into_boxed_slice());
         let mut group = [0; GROUP];
         let mut filled = 0;
@@ -208,16 +226,16 @@ impl Partition {
             group[filled] = slot;
             filled += 1;
             if filled == GROUP {
-                group.iter().for_each(|slot| self.settle_anew(*slot, pool, hasher));
+                group.iter().for_each(|slot| self.reinsert(*slot, pool, hasher));
                 filled = 0;
             }
         }
-        group[..filled].iter().for_each(|slot| self.settle_anew(*slot, pool, hasher));
+        group[..filled].iter().for_each(|slot| self.reinsert(*slot, pool, hasher));
     }
 
-    fn settle_anew(&mut self, slot: u32, pool: &Pool, hasher: IndexHasher) {
+    fn reinsert(&mut self, slot: u32, pool: &Pool, hasher: IndexHasher) {
         let hash = hasher.hash(pool.key(slot));
-        self.settle(hash.bucket(self.len()) as usize, hash.tag(), slot);
+        self.add(hash.bucket(self.len()) as usize, hash.tag(), slot);
     }
 
     #[inline(always)]
@@ -225,7 +243,7 @@ impl Partition {
         if at + 1 == self.buckets.len() { 0 } else { at + 1 }
     }
 
-    /// Checks that every entry is found where a search looks for it, and recounts keys and overflow.
+    /// Checks that a search finds every entry, and recounts keys and overflow.
     pub(crate) fn validate(&self, pool: &Pool, hasher: IndexHasher) -> usize {
         let mut keys = 0;
         let mut overflow = vec![0; self.buckets.len()];
@@ -250,7 +268,7 @@ impl Partition {
     }
 }
 
-/// How many keys a table of so many buckets takes before it grows.
+/// How many keys a table of this many buckets takes before it grows.
 fn keys_max(buckets: usize) -> usize {
     buckets * KEYS_PER_TWO_BUCKETS / 2
 }

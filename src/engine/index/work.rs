@@ -1,19 +1,19 @@
-//! What the index costs, counted and not timed: keys that somebody chose cost no more than others in buckets looked at and
-//! tags mistaken; keys are dealt out evenly; memory.
+//! The cost of the index, counted instead of timed. Keys that an attacker chose cost no more than
+//! random ones, in buckets read and in equal tags. Keys are spread evenly. Memory.
 
 use super::{Index, IndexHasher};
 use crate::Fingerprint;
 use crate::engine::pool::Pool;
 
-/// As many keys as this, or as `ONCEWHEEL_HOSTILE_KEYS` says.
+/// The number of keys, unless `ONCEWHEEL_HOSTILE_KEYS` is set.
 const KEYS: usize = 2_000_000;
-/// Spread over as many secrets: a bad one may be rare.
+/// The keys are spread over this many secrets: a bad one may be rare.
 const SECRETS: u64 = 512;
 
-/// Makes a key of a number.
+/// Makes a key from a number.
 type Pattern = fn(u64) -> u128;
 
-/// Per key: buckets passed on the way to it, other keys' tags mistaken for its.
+/// Per key: buckets passed on the way to it, and tags of other keys equal to its own.
 fn work(count: usize, secret: [u64; 2], key: impl Fn(u64) -> u128) -> (f64, f64) {
     let mut index = Index::new(count, IndexHasher::new(secret));
     let mut pool = Pool::new();
@@ -58,7 +58,7 @@ fn keys_that_somebody_chose_are_no_more_work_than_random_ones() {
     let of_all = |key: Pattern| -> Vec<(f64, f64)> {
         (0..SECRETS).map(|number| work(count, [mixed(2 * number), mixed(2 * number + 1)], key)).collect()
     };
-    // Lines that a search looks at: buckets, and the chunks of keys with the tag.
+    // Cache lines that a search reads: buckets, and the chunks of keys with the tag.
     let lines = |work: &[(f64, f64)]| {
         1.0 + work.iter().map(|(passed, confused)| passed + confused).sum::<f64>() / SECRETS as f64
     };
@@ -67,20 +67,20 @@ fn keys_that_somebody_chose_are_no_more_work_than_random_ones() {
     let random = of_all(any);
     let (passed, confused) = at_scale(any);
     let random_at_scale = 1.0 + passed + confused;
-    println!("{count} random keys, {SECRETS} times: {:.4} lines looked at for each", lines(&random));
+    println!("{count} random keys, {SECRETS} times: {:.4} lines read for each", lines(&random));
     for (name, key) in hostile {
         let work = of_all(key);
         println!("{name}: {:.4}, at most {:.4}", lines(&work), most(&work));
-        assert!(lines(&work) <= 1.01 * lines(&random), "{name}: lines looked at");
-        assert!(most(&work) <= 1.05 * most(&random), "{name}: lines looked at under the worst secret");
+        assert!(lines(&work) <= 1.01 * lines(&random), "{name}: lines read");
+        assert!(most(&work) <= 1.05 * most(&random), "{name}: lines read under the worst secret");
         let (passed, confused) = at_scale(key);
-        assert!(1.0 + passed + confused <= 1.02 * random_at_scale, "{name}: lines looked at among {all} keys");
+        assert!(1.0 + passed + confused <= 1.02 * random_at_scale, "{name}: lines read among {all} keys");
     }
 }
 
-/// Keys that are dealt to shards evenly, and by each of those to partitions, fill neither one nor another before its time.
+/// A shard that got more keys than others would be full early, a partition would grow early.
 #[test]
-fn shards_and_partitions_get_alike_many_keys_independently() {
+fn shards_and_partitions_get_equally_many_keys_independently() {
     const EACH: usize = 64;
     let hasher = IndexHasher::new([mixed(1), mixed(2)]);
     let mut cells = vec![0; EACH * EACH];

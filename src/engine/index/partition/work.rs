@@ -1,14 +1,16 @@
-//! How much work a table is, counted.
+//! The work of searches in a table, counted.
 
 use super::{Bucket, Partition};
 
 impl Partition {
-    /// How many buckets a search for each of the keys passes before it comes to the one where it is.
+    /// The number of buckets that searches for all keys pass before they reach the key's own
+    /// bucket.
     pub(crate) fn passed(&self) -> u64 {
         self.buckets.iter().map(|bucket| u64::from(bucket.overflow())).sum()
     }
 
-    /// How many tags a search for each of the keys finds equal that are another key's, in the bucket where it begins.
+    /// The number of pairs of keys in one bucket that have equal tags: a search for the one may
+    /// compare the other.
     pub(crate) fn confused(&self) -> u64 {
         let confused = |bucket: &Bucket| {
             let tags: Vec<_> = bucket.occupied().map(|(tag, _)| tag).collect();

@@ -2,17 +2,18 @@
 
 use crate::Fingerprint;
 use crate::engine::pool::{CHUNK_KEYS, Pool, slot_at};
-use crate::fuzzing::Choices;
+use super::Choices;
 use std::collections::BTreeMap;
 
-/// As the pool's file draws them.
+/// As drawn in the pool's file.
 const PAGE_CHUNKS: u32 = 512;
 const CHUNK_BYTES: usize = 512;
 const CHUNKS_MAX: usize = 1_300;
-/// Enough to get to the next page in some steps.
+/// Enough to reach the next page in a few steps.
 const MANY: usize = 200;
 
-/// Chunks are allocated, filled, drained and freed, and pages given back: each chunk holds what was put there.
+/// Chunks are allocated, filled, drained and freed, and pages are freed. Each chunk holds the keys
+/// that were stored in it.
 pub fn pool(bytes: &[u8]) {
     let mut choices = Choices::new(bytes);
     let mut run = Run { pool: Pool::new(), chunks: BTreeMap::new(), keys_pushed: 0, shrinking: 0 };
@@ -25,7 +26,7 @@ pub fn pool(bytes: &[u8]) {
 
 #[derive(Default)]
 struct Chunk {
-    /// Keys before this were taken out.
+    /// Keys before this have been taken out.
     first: usize,
     keys: Vec<(Fingerprint, u64)>,
 }
@@ -89,7 +90,7 @@ impl Run {
         self.push(chunk, deadline, 1, false); // an empty chunk is in nobody's chain
     }
 
-    /// Appends keys one by one, or in one go; of deadlines that differ then.
+    /// Appends keys one by one, or in one go with different deadlines.
     fn push(&mut self, chunk: u32, deadline: u64, times: usize, is_one_go: bool) {
         let kept = self.chunks.get_mut(&chunk).expect("in use");
         let keys: Vec<_> = (0..times as u64)
@@ -111,7 +112,7 @@ impl Run {
         }
     }
 
-    /// Takes the first key out of a chunk, to stand for another.
+    /// Takes the first key out of a chunk and puts it in the place of another.
     fn take_first(&mut self, from: u32, into: u32, at: usize) {
         let source = &self.chunks[&from];
         if source.first + 1 >= source.keys.len() {
@@ -132,7 +133,7 @@ impl Run {
         self.shrinking = 0;
         let last = self.chunks.keys().next_back().map_or(0, |chunk| chunk / PAGE_CHUNKS + 1);
         let pages = (0..last).filter(|page| self.used_of(*page) > 0).count();
-        // And what tells of each page there ever was.
+        // And the headers of all pages there ever were.
         let bookkeeping = 2 * 64 * (CHUNKS_MAX / PAGE_CHUNKS as usize + 4);
         let bytes = self.pool.memory_bytes();
         assert!(bytes <= pages * PAGE_CHUNKS as usize * CHUNK_BYTES + bookkeeping, "{bytes} bytes for {pages} pages");

@@ -3,14 +3,14 @@
 use crate::Fingerprint;
 use crate::engine::pool::{NONE, Pool, chunk_of};
 use crate::engine::wheel::Wheel;
-use crate::fuzzing::Choices;
+use super::Choices;
 use std::collections::BTreeMap;
 
 /// Enough to fill a chunk.
 const MANY: usize = 40;
 
-/// Keys are pushed, die as the watermark moves, and are evicted and vacated; none may die early, or late by more than a
-/// 64th of its life.
+/// Keys are stored, expire as the watermark moves, are evicted and are removed. None may expire
+/// early, or later than 1/64 of its life.
 pub fn wheel(bytes: &[u8]) {
     let mut choices = Choices::new(bytes);
     let mut steps = || {
@@ -26,11 +26,11 @@ pub fn wheel(bytes: &[u8]) {
 
 struct Kept {
     key: Fingerprint,
-    /// Or the watermark at which it came, if that was later.
+    /// If the key was overdue: the watermark at which it was stored.
     deadline: u64,
-    has_moved_up: bool,
-    /// The highest watermark at which it may be alive.
-    alive_until: u64,
+    was_overdue: bool,
+    /// The highest watermark at which it may still be live.
+    held_until: u64,
 }
 
 struct Run {
@@ -47,7 +47,7 @@ impl Run {
         Self { wheel: Wheel::new(span), pool: Pool::new(), watermark: 0, kept: BTreeMap::new(), keys_pushed: 0 }
     }
 
-    /// Before there is a watermark, deadlines lie around `origin`.
+    /// While there is no watermark, deadlines are around `origin`.
     fn step(&mut self, choices: &mut Choices<'_>, origin: u64) -> Option<()> {
         let around = if self.watermark == 0 { origin } else { self.watermark };
         let what = choices.byte()?;
@@ -64,11 +64,11 @@ impl Run {
                 self.watermark = self.watermark.max(choices.time(around)?);
                 self.wheel.advance(&mut self.pool, self.watermark);
             }
-            5 => self.free_dead(),
+            5 => self.free_expired_head(),
             6 => self.evict(),
             _ => {
                 let at = choices.among(self.kept.len())?;
-                self.vacate(at);
+                self.remove(at);
             }
         }
         Some(())
@@ -81,7 +81,7 @@ impl Run {
         self.keep(slot, key, deadline);
     }
 
-    /// As many keys as belong where the last one went, and `times` at most.
+    /// Stores up to `times` keys, for as long as they go to the chunk of the last one.
     fn push_in_a_run(&mut self, deadline: u64, times: usize) {
         let mut pushed = Vec::new();
         let mut run = self.wheel.run(&mut self.pool, self.watermark);
@@ -98,74 +98,74 @@ impl Run {
     }
 
     fn keep(&mut self, slot: u32, key: Fingerprint, deadline: u64) {
-        let has_moved_up = deadline < self.watermark;
+        let was_overdue = deadline < self.watermark;
         let deadline = deadline.max(self.watermark);
         let life = deadline - self.watermark;
-        // Without a watermark a slot may be wider.
-        let alive_until = if self.watermark == 0 { u64::MAX } else { deadline.saturating_add(life / 64) };
-        let before = self.kept.insert(slot, Kept { key, deadline, has_moved_up, alive_until });
+        // Without a watermark there is no bound.
+        let held_until = if self.watermark == 0 { u64::MAX } else { deadline.saturating_add(life / 64) };
+        let before = self.kept.insert(slot, Kept { key, deadline, was_overdue, held_until });
         assert!(before.is_none(), "two keys at one slot number");
     }
 
-    fn free_dead(&mut self) {
-        let chunk = self.wheel.dead_head();
+    fn free_expired_head(&mut self) {
+        let chunk = self.wheel.expired_head();
         if chunk != NONE {
             self.kept.retain(|slot, _| chunk_of(*slot) != chunk);
-            self.wheel.free_dead(&mut self.pool);
+            self.wheel.free_expired_head(&mut self.pool);
         }
     }
 
     fn evict(&mut self) {
-        let alive = self.alive();
+        let live = self.live();
         let Some(evicted) = self.wheel.evict(&mut self.pool) else {
-            assert!(alive.is_empty(), "there is a key to evict");
+            assert!(live.is_empty(), "there is a key to evict");
             return;
         };
-        assert!(alive.contains(&evicted.slot), "a dead key cannot be evicted");
+        assert!(live.contains(&evicted.slot), "an expired key cannot be evicted");
         let gone = self.kept.remove(&evicted.slot).expect("a key that is there");
-        assert_eq!(gone.key, evicted.key);
-        assert!(gone.deadline <= evicted.last_deadline, "the last deadline that it can have had");
-        let next = alive.iter().filter_map(|slot| self.kept.get(slot)).map(|kept| kept.alive_until).min();
+        assert_eq!(gone.key, evicted.key, "the evicted key");
+        assert!(gone.deadline <= evicted.last_deadline, "the last deadline that the key can have");
+        let next = live.iter().filter_map(|slot| self.kept.get(slot)).map(|kept| kept.held_until).min();
         assert!(next.is_none_or(|next| evicted.last_deadline <= next), "another would expire first for certain");
     }
 
-    fn vacate(&mut self, at: usize) {
-        let alive = self.alive();
-        let Some(slot) = alive.get(at % alive.len().max(1)) else { return };
+    fn remove(&mut self, at: usize) {
+        let live = self.live();
+        let Some(slot) = live.get(at % live.len().max(1)) else { return };
         self.kept.remove(slot);
-        if let Some((stood_at, key)) = self.wheel.vacate(&mut self.pool, *slot, self.watermark) {
+        if let Some((stood_at, key)) = self.wheel.remove(&mut self.pool, *slot, self.watermark) {
             let moved = self.kept.remove(&stood_at).expect("a key that is there");
             assert_eq!(moved.key, key);
             self.kept.insert(*slot, moved);
         }
     }
 
-    fn alive(&self) -> Vec<u32> {
-        let mut alive = Vec::new();
-        self.wheel.validate(&self.pool, self.watermark, |slot, is_dead| {
-            if !is_dead {
-                alive.push(slot);
+    fn live(&self) -> Vec<u32> {
+        let mut live = Vec::new();
+        self.wheel.validate(&self.pool, self.watermark, |slot, is_expired| {
+            if !is_expired {
+                live.push(slot);
             }
         });
-        alive
+        live
     }
 
     fn validate(&self) {
         let mut found = 0;
-        let chunks = self.wheel.validate(&self.pool, self.watermark, |slot, is_dead| {
+        let chunks = self.wheel.validate(&self.pool, self.watermark, |slot, is_expired| {
             found += 1;
             let kept = self.kept.get(&slot).expect("a key that was pushed");
             assert_eq!(self.pool.key(slot), kept.key);
-            if is_dead {
-                assert!(kept.deadline < self.watermark, "dead early");
+            if is_expired {
+                assert!(kept.deadline < self.watermark, "expired early");
             } else {
-                assert!(self.watermark <= kept.alive_until, "dead late");
+                assert!(self.watermark <= kept.held_until, "expired late");
             }
-            let (first, last, is_as_it_came) = Wheel::deadlines(&self.pool, slot);
+            let (first, last, none_overdue) = Wheel::deadlines(&self.pool, slot);
             assert!((first..=last).contains(&kept.deadline), "{first}..={last}: not {}", kept.deadline);
             let level = u32::from(self.pool.header(chunk_of(slot)).level) % 19;
             assert!(last - first < 1 << (3 * level), "{first}..={last} is wider than the slot");
-            assert!(!(is_as_it_came && kept.has_moved_up), "a key that was moved up is known as such");
+            assert!(!(none_overdue && kept.was_overdue), "a key that was overdue is known as such");
         });
         assert_eq!(found, self.kept.len(), "every key is in the wheel");
         self.pool.validate(chunks);

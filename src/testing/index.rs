@@ -3,20 +3,22 @@
 use crate::Fingerprint;
 use crate::engine::index::{Index, IndexHasher, Place};
 use crate::engine::pool::Pool;
-use crate::fuzzing::Choices;
+use super::Choices;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Keys at most: where all fall into one bucket, and where they are spread.
+/// The most keys: if all have one home bucket, and if they are spread.
 const KEYS_MAX: [usize; 2] = [150, 2_000];
 const MANY: usize = 100;
 
-/// Keys come, go and move, and partitions grow and shrink: each is found where it lies, and no other.
+/// Keys are inserted, removed and moved, and partitions grow and shrink. Every key that is held is
+/// found at its slot number, and no other key is found.
 pub fn index(bytes: &[u8]) {
     let mut choices = Choices::new(bytes);
     let Some(how) = choices.byte() else { return };
     let is_spread = how % 2 == 1;
-    // With the first of these every key below 2^64 has the hash 0: one partition, one bucket, one tag.
+    // With the first of these every key below 2^64 has the hash 0: one partition, one bucket, one
+    // tag.
     let secret = if is_spread { [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9] } else { [0; 2] };
     let hasher = IndexHasher::new(secret);
     let keys_max = if how % 4 < 2 { 1 } else { 100_000 }; // one partition, or sixteen
@@ -26,11 +28,11 @@ pub fn index(bytes: &[u8]) {
         last_chunk: None,
         keys_max: KEYS_MAX[usize::from(is_spread)],
         held: BTreeMap::new(),
-        ahead: Vec::new(),
+        places: Vec::new(),
         shrinking: 0,
     };
-    while let Some(touched) = run.step(&mut choices) {
-        run.validate(touched);
+    while let Some(changed) = run.step(&mut choices) {
+        run.validate(changed);
     }
     run.validate(0..2 * run.keys_max);
 }
@@ -42,13 +44,13 @@ struct Run {
     keys_max: usize,
     /// Keys and slot numbers.
     held: BTreeMap<usize, u32>,
-    /// Places that were worked out at a generation of the index.
-    ahead: Vec<(usize, Place, u64)>,
+    /// Places, with the value of `Index::resizes` at which they were computed.
+    places: Vec<(usize, Place, u64)>,
     shrinking: usize,
 }
 
 impl Run {
-    /// The keys that it may have touched.
+    /// Returns the keys that the step may have changed.
     fn step(&mut self, choices: &mut Choices<'_>) -> Option<Range<usize>> {
         let what = choices.byte()?;
         let times = if what >= 192 { MANY } else { 1 };
@@ -57,7 +59,7 @@ impl Run {
             0..=2 => (first..first + times).for_each(|key| self.insert(key)),
             3 | 4 => (first..first + times).for_each(|key| self.remove(key)),
             5 => self.repoint(first),
-            6 => self.ahead.push((first, self.place(first), self.index.generation())),
+            6 => self.places.push((first, self.place(first), self.index.resizes())),
             _ => while self.index.shrink(&mut self.shrinking, &self.pool) {},
         }
         if what % 8 == 7 {
@@ -94,7 +96,7 @@ impl Run {
             let removed = |index: &mut Index, place| index.remove_all(std::iter::once((place, slot)));
             let place = self.place(key);
             assert_eq!(removed(&mut self.index, place), 1, "it was there");
-            assert_eq!(removed(&mut self.index, place), 0, "it is there no more");
+            assert_eq!(removed(&mut self.index, place), 0, "it is gone");
         }
     }
 
@@ -106,7 +108,7 @@ impl Run {
         }
     }
 
-    /// That all entries are found; of some keys, whether they are there.
+    /// Checks that all entries are found, and for some keys whether they are.
     fn validate(&self, keys: Range<usize>) {
         self.index.validate(&self.pool);
         assert_eq!(self.index.len(), self.held.len());
@@ -114,13 +116,9 @@ impl Run {
             let found = self.index.find(self.place(key), fingerprint(key), &self.pool);
             assert_eq!(found, self.held.get(&key).copied(), "key {key}");
         }
-        for (key, place, _) in self.ahead.iter().filter(|(_, _, generation)| *generation == self.index.generation()) {
+        for (key, place, _) in self.places.iter().filter(|(_, _, resizes)| *resizes == self.index.resizes()) {
             let found = self.index.find(*place, fingerprint(*key), &self.pool);
-            assert_eq!(
-                found,
-                self.held.get(key).copied(),
-                "key {key}: a place is good while the generation is the same"
-            );
+            assert_eq!(found, self.held.get(key).copied(), "key {key}: a place is valid until a partition is resized");
         }
     }
 }
