@@ -1,98 +1,102 @@
 //! How a cache is set up: plain data, checked once.
 
-use crate::watermark::{Rule, millis_up};
-use crate::{Error, Horizon};
+use crate::horizon::{Horizon, Rule, millis_up};
+use crate::{Clock, ConfigError};
 use std::fmt;
 use std::time::Duration;
 
-/// Where `now` comes from.
-///
-/// ```
-/// use oncewheel::{Clock, Config, Horizon, Timestamp, unsync::DedupCache};
-/// use std::time::Duration;
-///
-/// let horizon = Horizon::new(Duration::from_secs(60), Duration::from_secs(5));
-/// let mut replay = DedupCache::new(Config::new(horizon).clock(Clock::Manual))?;
-/// assert_eq!(replay.stats().now, None);
-/// replay.advance(Timestamp::from_millis(5_000));
-/// assert_eq!(replay.stats().now, Some(Timestamp::from_millis(5_000)));
-/// # Ok::<(), oncewheel::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Clock {
-    /// The wall clock at the start plus the monotonic time since, so that a stepped wall clock forgets nothing. Read once
-    /// in some dozens of calls, a few times in a batch, and whenever an answer hangs on it. `advance` makes the cache read it
-    /// and ignores its argument.
-    #[default]
-    System,
-    /// `now` moves only by `advance(now)`: for replays, tests and simulations. Until then there is no `now`: no time is
-    /// bounded by `max_clock_skew`, and only `observe` moves the watermark.
-    Manual,
-}
-
-/// What happens to a new key when `max_keys` keys and claims are held and none may be forgotten.
+/// What happens to a new key when `max_keys` keys and claims are held and none has expired.
 ///
 /// ```
 /// use oncewheel::{Clock, Config, Horizon, Timestamp, Verdict, WhenFull, unsync::DedupCache};
 /// use std::time::Duration;
 ///
 /// let horizon = Horizon::new(Duration::from_secs(60), Duration::from_secs(5));
-/// let config = Config::new(horizon).clock(Clock::Manual).max_keys(1).when_full(WhenFull::ForgetOldest);
+/// let config = Config::new(horizon).clock(Clock::Manual).max_keys(1).when_full(WhenFull::EvictOldest);
 /// let mut cache = DedupCache::new(config)?;
 /// assert_eq!(cache.insert("a", Timestamp::from_millis(1_000))?, Verdict::Fresh);
 /// assert_eq!(cache.insert("b", Timestamp::from_millis(1_001))?, Verdict::Fresh);
-/// assert_eq!((cache.len(), cache.stats().forgotten_early), (1, 1));
+/// assert_eq!((cache.len(), cache.stats().evicted), (1, 1));
 /// # Ok::<(), oncewheel::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// [`Error::Full`]: pause consumption, or raise `max_keys`. No promise is broken.
+    /// [`Error::Full`](crate::Error::Full): pause consumption, or raise `max_keys`. No promise is
+    /// broken.
     #[default]
-    Refuse,
-    /// Forget the key that would have expired first (of the key's shard, in a large `sync` cache). `Fresh` then means
-    /// "not among the keys still held": a copy of a forgotten key is processed again. Counted in
-    /// `Stats::forgotten_early`; `Stats::vouches_since` says how far back the cache still knows everything. A large `sync`
-    /// cache may begin some thousands of keys before `max_keys`, which its shards hold room for. A journal does not record
-    /// what made room: a cache that is opened again forgets it again, and may come to hold one key instead of another.
-    ForgetOldest,
+    Reject,
+    /// Evict the key that would expire first (of the key's shard, in a large `sync` cache). `Fresh`
+    /// then means "not among the keys still held": a copy of an evicted key is processed again.
+    /// Evictions are counted in `Stats::evicted`; `Stats::complete_since` tells how far back the
+    /// cache still knows every key. A large `sync` cache may begin some thousands of keys before
+    /// `max_keys`, which its shards hold quota for. A journal does not store evictions: a cache that
+    /// is opened again evicts again, and may hold one key instead of another.
+    EvictOldest,
+}
+
+/// `reject` or `evict_oldest`.
+impl fmt::Display for WhenFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reject => "reject",
+            Self::EvictOldest => "evict_oldest",
+        })
+    }
 }
 
 /// The set-up of a cache: plain data in the style of a builder.
 ///
+/// With the feature `serde` it can stand in a service's configuration file. Durations are text such
+/// as `"10m"`, the secret is 32 hexadecimal digits (read, never written), unknown fields are errors,
+/// and every field but `horizon` has its default.
+///
 /// ```
-/// use oncewheel::{Config, Horizon, WhenFull, sync::DedupCache};
+/// use oncewheel::{Config, Horizon, sync::DedupCache};
 /// use std::time::Duration;
 ///
 /// let horizon = Horizon::new(Duration::from_secs(600), Duration::from_secs(30));
-/// let config = Config::new(horizon).max_keys(1_000_000).max_processing_time(Duration::from_secs(60));
+/// let config = Config::new(horizon).max_keys(1_000_000).lease(Duration::from_secs(60));
 /// let cache = DedupCache::new(config)?;
-/// # let _ = (cache, WhenFull::Refuse);
-/// # Ok::<(), oncewheel::Error>(())
+/// # let _ = cache;
+/// # Ok::<(), oncewheel::ConfigError>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// How long keys must be held.
     pub horizon: Horizon,
-    /// The most keys and open claims held at once: 1 to 2^31, by default 10,000,000. More than there are messages in
-    /// `max_retry + max_network` (see [`Error::Full`]). Memory is taken as keys come, about
-    /// 31 bytes for each at hundreds of thousands of keys and more; a few keys spread over a long time take more, as each
-    /// wheel slot and shard begins a chunk of 512 bytes. An empty cache of the default size costs less than 256 KiB.
+    /// The most keys and open claims held at once: 1 to 2^31, by default 10,000,000. It must exceed
+    /// the number of messages in `max_retry + max_network` (see
+    /// [`Error::Full`](crate::Error::Full)). Memory is taken as keys come, about 31 bytes for each
+    /// at hundreds of thousands of keys and more. A few keys spread over a long time take more, as
+    /// each wheel slot and shard begins a chunk of 512 bytes. An empty cache of the default size
+    /// costs less than 256 KiB.
+    #[cfg_attr(feature = "serde", serde(default = "default_max_keys"))]
     pub max_keys: usize,
     /// Where `now` comes from, by default [`Clock::System`].
+    #[cfg_attr(feature = "serde", serde(default))]
     pub clock: Clock,
-    /// What happens at `max_keys`, by default [`WhenFull::Refuse`].
+    /// What happens at `max_keys`, by default [`WhenFull::Reject`].
+    #[cfg_attr(feature = "serde", serde(default))]
     pub when_full: WhenFull,
-    /// After this time a claim may be taken over by another delivery of its key. By default never.
-    pub max_processing_time: Option<Duration>,
-    /// The number of shards of a `sync` cache, 1 to 1024, rounded up to a power of two. By default sixteen for each
-    /// processor in large caches, fewer where `max_keys` is below some millions. With more, threads meet less often; but
-    /// each takes memory of its own, a batch is divided among all, and [`Error::Full`] is found out by locking all. A
+    /// How long a claim is exclusive (other systems call it the visibility timeout): after this time
+    /// another delivery of the key may take the claim over, and its late `commit` is refused. Longer
+    /// than the slowest handler. By default there is no lease, and an open claim is never taken
+    /// over.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::durations::optional"))]
+    pub lease: Option<Duration>,
+    /// The number of shards of a `sync` cache, 1 to 1024, rounded up to a power of two. By default
+    /// sixteen for each processor in large caches, fewer where `max_keys` is below some millions.
+    /// With more, threads meet less often. But each shard takes memory of its own, a batch is
+    /// divided among all, and [`Error::Full`](crate::Error::Full) is found out by locking all. An
     /// `unsync` cache has one.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub shards: Option<usize>,
     /// The secret of the fingerprints. By default random for each cache.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing, deserialize_with = "secret_from_hex"))]
     pub secret: Option<[u8; 16]>,
 }
 
@@ -102,70 +106,70 @@ impl Config {
     pub const fn new(horizon: Horizon) -> Self {
         Self {
             horizon,
-            max_keys: 10_000_000,
+            max_keys: default_max_keys(),
             clock: Clock::System,
-            when_full: WhenFull::Refuse,
-            max_processing_time: None,
+            when_full: WhenFull::Reject,
+            lease: None,
             shards: None,
             secret: None,
         }
     }
 
-    /// Sets [`max_keys`](Self::max_keys).
+    /// Sets [`max_keys`](Self#structfield.max_keys).
     #[must_use]
     pub const fn max_keys(mut self, max_keys: usize) -> Self {
         self.max_keys = max_keys;
         self
     }
 
-    /// Sets [`clock`](Self::clock).
+    /// Sets [`clock`](Self#structfield.clock).
     #[must_use]
     pub const fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Sets [`when_full`](Self::when_full).
+    /// Sets [`when_full`](Self#structfield.when_full).
     #[must_use]
     pub const fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
         self
     }
 
-    /// Sets [`max_processing_time`](Self::max_processing_time).
+    /// Sets [`lease`](Self#structfield.lease).
     #[must_use]
-    pub const fn max_processing_time(mut self, max_processing_time: Duration) -> Self {
-        self.max_processing_time = Some(max_processing_time);
+    pub const fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
         self
     }
 
-    /// Sets [`shards`](Self::shards).
+    /// Sets [`shards`](Self#structfield.shards).
     #[must_use]
     pub const fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
     }
 
-    /// Sets [`secret`](Self::secret): give one if fingerprints are made outside the cache, or kept. Whoever knows it can
-    /// make keys that collide.
+    /// Sets [`secret`](Self#structfield.secret): give one if fingerprints are made outside the cache
+    /// or stored. Whoever knows it can make keys that collide.
     #[must_use]
     pub const fn secret(mut self, secret: [u8; 16]) -> Self {
         self.secret = Some(secret);
         self
     }
 
-    pub(crate) fn check(&self) -> Result<Checked, Error> {
+    pub(crate) fn check(&self) -> Result<Checked, ConfigError> {
         if !(1..=MAX_KEYS).contains(&self.max_keys) {
-            return Err(Error::MaxKeysOutOfRange { max_keys: self.max_keys });
+            return Err(ConfigError::MaxKeysOutOfRange { max_keys: self.max_keys });
         }
         if let Some(shards) = self.shards
             && !(1..=MAX_SHARDS).contains(&shards)
         {
-            return Err(Error::ShardsOutOfRange { shards });
+            return Err(ConfigError::ShardsOutOfRange { shards });
         }
-        let lease = match self.max_processing_time {
-            Some(Duration::ZERO) => return Err(Error::ProcessingTimeOutOfRange),
-            Some(time) => Some(millis_up(time).map_err(|_| Error::ProcessingTimeOutOfRange)?),
+        let lease = match self.lease {
+            Some(Duration::ZERO) => return Err(ConfigError::LeaseOutOfRange),
+            Some(time) => Some(millis_up(time).ok_or(ConfigError::LeaseOutOfRange)?),
             None => None,
         };
         Ok(Checked { rule: self.horizon.rule()?, lease })
@@ -175,11 +179,28 @@ impl Config {
 const MAX_KEYS: usize = 1 << 31;
 pub(crate) const MAX_SHARDS: usize = 1 << 10;
 
+const fn default_max_keys() -> usize {
+    10_000_000
+}
+
 /// The parts of a checked [`Config`] that it has in another form.
+#[derive(Clone, Copy)]
 pub(crate) struct Checked {
     pub(crate) rule: Rule,
-    /// `max_processing_time` in milliseconds
+    /// In milliseconds
     pub(crate) lease: Option<u64>,
+}
+
+#[cfg(feature = "serde")]
+fn secret_from_hex<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<[u8; 16]>, D::Error> {
+    let text: Option<std::borrow::Cow<'_, str>> = serde::Deserialize::deserialize(from)?;
+    let parse = |text: std::borrow::Cow<'_, str>| {
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let bits = u128::from_str_radix(&text, 16).ok().filter(|_| is_hex);
+        // The text is a secret, too: it is not repeated.
+        bits.map(u128::to_be_bytes).ok_or(serde::de::Error::custom("the secret is not 32 hexadecimal digits"))
+    };
+    text.map(parse).transpose()
 }
 
 /// The secret is not shown.
@@ -190,7 +211,7 @@ impl fmt::Debug for Config {
             .field("max_keys", &self.max_keys)
             .field("clock", &self.clock)
             .field("when_full", &self.when_full)
-            .field("max_processing_time", &self.max_processing_time)
+            .field("lease", &self.lease)
             .field("shards", &self.shards)
             .field("secret", &self.secret.map(|_| "(hidden)"))
             .finish()

@@ -179,39 +179,59 @@
 //! * `registry` (default): `Registry`, with `dashmap`.
 //! * `cli`: the command `oncewheel`. Nothing for library users.
 
-mod answer;
 mod config;
-mod engine;
 mod error;
-mod fingerprint;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzzing;
-mod journal;
+mod horizon;
+mod key;
+mod stats;
+mod time;
+mod verdict;
+mod watermark;
+
+pub mod sync;
+pub mod unsync;
+
+#[cfg(feature = "serde")]
+mod durations;
+mod engine;
+mod front;
+pub mod journal;
 mod locks;
 #[cfg(feature = "registry")]
 mod registry;
-mod stats;
-pub mod sync;
-mod time;
-pub mod unsync;
-mod watermark;
+#[cfg(any(test, oncewheel_fuzzing))]
+#[doc(hidden)]
+pub mod testing;
 
-pub use answer::{Claimed, Outcome, Verdict};
-pub use config::{Clock, Config, WhenFull};
-pub use error::Error;
-pub use fingerprint::{Fingerprint, Key};
-pub use journal::{Damage, Durability, JournalError, OpenMode, OpenOptions, OpenProgress, Problem, Recovery};
+pub use config::{Config, WhenFull};
+pub use error::{ConfigError, Error};
+pub use front::Committed;
+pub use horizon::Horizon;
+pub use key::{Fingerprint, Key, KeyHasher};
 #[cfg(feature = "registry")]
 pub use registry::Registry;
 pub use stats::{DuplicateAges, Stats};
-pub use time::Timestamp;
-pub use watermark::{Horizon, MinMsgTime};
+pub use time::{Clock, TimeRangeError, Timestamp};
+pub use verdict::{Claimed, Verdict};
+pub use watermark::MinMsgTime;
 
-#[cfg(all(test, shuttle))]
-mod interleavings;
+const _: () = {
+    const fn send_and_sync<T: Send + Sync>() {}
+    const fn send<T: Send>() {}
+    send_and_sync::<crate::sync::DedupCache>();
+    send_and_sync::<crate::sync::Claim>();
+    send::<crate::unsync::DedupCache>();
+    send_and_sync::<crate::unsync::Claim>();
+    send_and_sync::<crate::KeyHasher>();
+    send_and_sync::<crate::Config>();
+    send_and_sync::<crate::Stats>();
+    send_and_sync::<crate::Error>();
+    send_and_sync::<crate::ConfigError>();
+    send_and_sync::<crate::journal::Error>();
+    send_and_sync::<crate::journal::Recovery>();
+};
 
-/// The README's program is compiled and run with the other examples.
+/// The README's programs are compiled and run with the other examples.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -10,7 +10,8 @@
 //!                             └─────── take_over, sweep ───────► lost: close returns `None`
 //! ```
 //!
-//! A claim without a lease stays open until it is closed.
+//! A claim without a lease stays open until it is closed. So does a claim that is being committed,
+//! from `begin_commit` on: its key is on the way to the journal, and no other call may take it.
 
 use super::index::IndexHash;
 use crate::Fingerprint;
@@ -35,13 +36,29 @@ pub(crate) struct Claims {
     paid: usize,
 }
 
+/// Names a claim. No other claim of the process has the same generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClaimId {
+    pub(crate) hash: IndexHash,
+    pub(crate) key: Fingerprint,
+    generation: u64,
+}
+
 struct Claim {
     /// Distinguishes this claim from later ones of the same key. `close` must name it.
     generation: u64,
     msg_time: u64,
-    /// When the lease began: `now` if it was known when the claim was opened, or the first `now`
-    /// that was known later.
-    lease_from: Option<u64>,
+    lease: Lease,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lease {
+    /// No `now` was known since the claim was opened.
+    NotBegun,
+    /// Since the first `now` that was known.
+    Since(u64),
+    /// The claim is being committed, and its lease does not expire.
+    Committing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,18 +98,32 @@ impl Claims {
         }
     }
 
-    /// Opens a claim and returns its generation.
-    pub(crate) fn open(&mut self, hash: IndexHash, key: Fingerprint, msg_time: u64, now: Option<u64>) -> u64 {
+    pub(crate) fn open(&mut self, hash: IndexHash, key: Fingerprint, msg_time: u64, now: Option<u64>) -> ClaimId {
         self.generations += 1;
-        let claim = Claim { generation: self.generations, msg_time, lease_from: now };
+        let generation = self.generations;
+        let claim = Claim { generation, msg_time, lease: now.map_or(Lease::NotBegun, Lease::Since) };
         self.open.insert(Claimant(hash, key), claim);
-        self.generations
+        ClaimId { hash, key, generation }
     }
 
-    /// Closes the claim of this generation and returns the message's time; `None` if it was lost.
-    pub(crate) fn close(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> Option<u64> {
-        let claimant = Claimant(hash, key);
-        if self.open.get(&claimant)?.generation != generation {
+    /// From now on the claim can be neither taken over nor swept, until it is closed. Returns the
+    /// message's time; `None` if the claim was lost.
+    pub(crate) fn begin_commit(&mut self, id: &ClaimId) -> Option<u64> {
+        let claim = self.open.get_mut(&Claimant(id.hash, id.key))?;
+        (claim.generation == id.generation).then(|| {
+            claim.lease = Lease::Committing;
+            claim.msg_time
+        })
+    }
+
+    pub(crate) fn is_committing(&self, hash: IndexHash, key: Fingerprint) -> bool {
+        self.open.get(&Claimant(hash, key)).is_some_and(|claim| claim.lease == Lease::Committing)
+    }
+
+    /// Closes the claim and returns the message's time; `None` if it was lost.
+    pub(crate) fn close(&mut self, id: &ClaimId) -> Option<u64> {
+        let claimant = Claimant(id.hash, id.key);
+        if self.open.get(&claimant)?.generation != id.generation {
             return None;
         }
         self.open.remove(&claimant).map(|claim| claim.msg_time)
@@ -133,8 +164,10 @@ impl Claims {
 impl Claim {
     fn is_lease_expired(&mut self, lease: Option<u64>, now: Option<u64>) -> bool {
         let (Some(lease), Some(now)) = (lease, now) else { return false };
-        let from = *self.lease_from.get_or_insert(now);
-        now.saturating_sub(from) > lease
+        if self.lease == Lease::NotBegun {
+            self.lease = Lease::Since(now);
+        }
+        matches!(self.lease, Lease::Since(from) if now.saturating_sub(from) > lease)
     }
 }
 

@@ -6,12 +6,12 @@
 //! take the *slow path* (`insert_slow`), which is a complete decision of its own: the fast path
 //! only saves time.
 
-use super::claims::ClaimState;
+use super::claims::{ClaimId, ClaimState};
 use super::index::{IndexHash, Place};
 use super::staged::RECLAIMED_PER_KEY;
 use super::wheel::Wheel;
 use super::{Full, Shard, is_past};
-use crate::answer::Known;
+use crate::verdict::Known;
 use crate::{Claimed, Fingerprint, Verdict};
 
 impl Shard {
@@ -80,15 +80,14 @@ impl Shard {
         Ok(Verdict::Fresh)
     }
 
-    /// Opens a claim on a key that is neither held, nor claimed, nor too old. Returns the claim's
-    /// generation, which later names it.
+    /// Opens a claim on a key that is neither held, nor claimed, nor too old.
     pub(crate) fn claim(
         &mut self,
         hash: IndexHash,
         key: Fingerprint,
         time: u64,
         now: Option<u64>,
-    ) -> Result<Claimed<u64>, Full> {
+    ) -> Result<Claimed<ClaimId>, Full> {
         let place = self.index.prefetch_home(hash);
         self.reclaim_step(RECLAIMED_PER_KEY);
         if let Some(known) = self.known(place, hash, key, time, now) {
@@ -104,25 +103,31 @@ impl Shard {
         Ok(Claimed::Fresh(self.claims.open(hash, key, time, now)))
     }
 
+    /// Keeps a claim open, whatever its lease, until it is committed or aborted: while its key is
+    /// appended to a journal. Returns its message's time, or `None` if the claim was lost.
+    pub(crate) fn begin_commit(&mut self, claim: &ClaimId) -> Option<u64> {
+        self.claims.begin_commit(claim)
+    }
+
     /// Inserts the key of a claim. Returns its message's time, or `None` if the claim was lost.
     ///
     /// The watermark may have moved since the claim was opened, even beyond the key's deadline.
-    pub(crate) fn commit(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) -> Option<u64> {
-        let time = self.claims.close(hash, key, generation)?;
+    pub(crate) fn commit(&mut self, claim: &ClaimId) -> Option<u64> {
+        let time = self.claims.close(claim)?;
         self.quota += 1;
-        self.insert_new(self.index.place(hash), key, time);
+        self.insert_new(self.index.place(claim.hash), claim.key, time);
         Some(time)
     }
 
     /// Aborts a claim. Does nothing if the claim was lost.
-    pub(crate) fn abort(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
-        self.quota += usize::from(self.claims.close(hash, key, generation).is_some());
+    pub(crate) fn abort(&mut self, claim: &ClaimId) {
+        self.quota += usize::from(self.claims.close(claim).is_some());
     }
 
     /// Undoes a claim that was not returned to anyone.
-    pub(crate) fn undo_claim(&mut self, hash: IndexHash, key: Fingerprint, generation: u64) {
+    pub(crate) fn undo_claim(&mut self, claim: &ClaimId) {
         self.counts.fresh -= 1;
-        self.abort(hash, key, generation);
+        self.abort(claim);
     }
 
     /// The verdict on a delivery that is not fresh. A claim whose lease has expired does not count.

@@ -15,14 +15,13 @@ mod arch;
 mod claims;
 mod counts;
 mod decide;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzing;
-mod index;
+pub(crate) mod index;
 mod pending;
-mod pool;
+pub(crate) mod pool;
 mod staged;
-mod wheel;
+pub(crate) mod wheel;
 
+pub(crate) use claims::ClaimId;
 pub(crate) use counts::Counts;
 pub(crate) use index::{IndexHash, IndexHasher};
 
@@ -208,9 +207,10 @@ impl Shard {
         self.pending.remove(call);
     }
 
-    /// Whether a key is committed, or another call has it pending.
+    /// Whether a key is committed, or another call has it pending or commits its claim.
     pub(crate) fn held(&self, hash: IndexHash, key: Fingerprint) -> Held {
         match self.index.find(self.index.place(hash), key, &self.pool) {
+            None if self.claims.is_committing(hash, key) => Held::Pending,
             None => Held::No,
             Some(_) if self.pending.has_elsewhere(key) => Held::Pending,
             Some(_) => Held::Yes,

@@ -1,87 +1,115 @@
 //! What can go wrong with a journal.
 
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, io};
 
-/// Why a journal could not be opened or written: [`problem`](Self::problem) for programs, `Display` for people, who are
-/// told what to do.
+/// Why a journal could not be opened or written.
+///
+/// [`kind`](Self::kind) is for programs. The message is for people: it names the file and tells what
+/// to do. The [`source`](std::error::Error::source) is the [`io::Error`], where the system reported
+/// one.
 ///
 /// ```
-/// use oncewheel::{Config, Durability, Error, Horizon, Problem, unsync::DedupCache};
+/// use oncewheel::journal::{Durability, ErrorKind};
+/// use oncewheel::{Config, Error, Horizon, unsync::DedupCache};
 /// use std::time::Duration;
 ///
 /// # let dir = std::env::temp_dir().join(format!("oncewheel-doc-error-{}", std::process::id()));
 /// let config = Config::new(Horizon::new(Duration::from_secs(600), Duration::from_secs(30)));
 /// let first = DedupCache::open(&dir, config.clone(), Durability::Process)?;
 /// match DedupCache::open(&dir, config, Durability::Process) {
-///     Err(Error::Journal(error)) => assert_eq!(error.problem(), Problem::Locked),
+///     Err(Error::Journal(error)) => assert_eq!(error.kind(), ErrorKind::Locked),
 ///     _ => panic!("two processes must not share a directory"),
 /// }
 /// # drop(first);
 /// # std::fs::remove_dir_all(&dir).unwrap();
 /// # Ok::<(), Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JournalError(Box<Inner>);
+#[derive(Clone, Debug)]
+pub struct Error(Box<Inner>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Inner {
-    problem: Problem,
+    kind: ErrorKind,
     path: PathBuf,
-    /// What was being done, and what the system said.
+    /// What was being done, or what was found.
     detail: String,
+    source: Option<Arc<io::Error>>,
 }
 
-/// The kinds of [`JournalError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kinds of a journal's [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Problem {
+pub enum ErrorKind {
     /// Another process, or another cache in this one, has the directory open.
     Locked,
-    /// The journal was written under another secret than [`Config::secret`](crate::Config::secret) gives.
-    OtherSecret,
-    /// The file with the secret is gone or damaged, and without it the keys in the journal mean nothing.
-    NoSecret,
-    /// Something in the journal is unreadable, and [`OpenMode::Strict`](crate::OpenMode::Strict) was asked for.
+    /// The journal was written under another secret than
+    /// [`Config::secret`](crate::Config#structfield.secret) gives.
+    SecretMismatch,
+    /// The file with the secret is missing or damaged, and without it the keys in the journal mean
+    /// nothing.
+    SecretMissing,
+    /// Something in the journal is unreadable, and [`OpenMode::Strict`](super::OpenMode::Strict) was
+    /// chosen.
     Damaged,
     /// A later version of this library wrote the journal.
-    LaterVersion,
-    /// The file system refused. What was being written is not recorded (of a batch, what its verdicts do not answer), and a
-    /// later call may succeed.
+    UnsupportedVersion,
+    /// The journal holds more keys than [`Config::max_keys`](crate::Config#structfield.max_keys).
+    TooManyKeys,
+    /// The file system refused. What was being written is not in the journal (of a batch, what its
+    /// verdicts do not answer), and a later call may succeed.
     Io(io::ErrorKind),
-    /// The file system failed to sync or to undo a write, and failed again in another file. This cache records nothing
-    /// more; what it holds it still answers. Whether the calls that failed count after a restart is not known.
-    Stopped,
+    /// The file system failed to sync or to undo a write, and failed again in another file. This
+    /// cache commits no further keys, and answers from what it holds. Whether the keys of the calls
+    /// that failed are committed after a restart is not known.
+    Poisoned,
 }
 
-impl JournalError {
-    pub(crate) fn new(problem: Problem, path: PathBuf) -> Self {
-        Self(Box::new(Inner { problem, path, detail: String::new() }))
+/// The name of the kind in snake case: to serve as a label.
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Locked => "locked",
+            Self::SecretMismatch => "secret_mismatch",
+            Self::SecretMissing => "secret_missing",
+            Self::Damaged => "damaged",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::TooManyKeys => "too_many_keys",
+            Self::Io(_) => "io",
+            Self::Poisoned => "poisoned",
+        })
+    }
+}
+
+impl Error {
+    pub(super) fn new(kind: ErrorKind, path: PathBuf) -> Self {
+        Self::with_detail(kind, path, String::new())
     }
 
-    pub(crate) fn io(doing: &str, path: PathBuf, error: &io::Error) -> Self {
-        Self::with_detail(Problem::Io(error.kind()), path, format!("cannot {doing}: {error}"))
+    pub(super) fn with_detail(kind: ErrorKind, path: PathBuf, detail: String) -> Self {
+        Self(Box::new(Inner { kind, path, detail, source: None }))
     }
 
-    pub(crate) fn with_detail(problem: Problem, path: PathBuf, detail: String) -> Self {
-        Self(Box::new(Inner { problem, path, detail }))
+    pub(super) fn io(doing: &str, path: PathBuf, error: io::Error) -> Self {
+        let (kind, detail) = (ErrorKind::Io(error.kind()), format!("cannot {doing}: {error}"));
+        Self(Box::new(Inner { kind, path, detail, source: Some(Arc::new(error)) }))
     }
 
-    /// This, and the cache gives up.
-    pub(crate) fn stopping(self) -> Self {
-        Self(Box::new(Inner { problem: Problem::Stopped, ..*self.0 }))
+    /// The same failure, after which the journal cannot be trusted.
+    pub(super) fn poisoning(self) -> Self {
+        Self(Box::new(Inner { kind: ErrorKind::Poisoned, ..*self.0 }))
     }
 
-    /// Whether the disk, or what of it this user may take, is full.
-    pub(super) fn is_for_want_of_room(&self) -> bool {
-        matches!(self.0.problem, Problem::Io(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    /// Whether the disk is full, or the quota of this user.
+    pub(super) fn is_storage_full(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Io(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
     /// What kind of error this is.
     #[must_use]
-    pub fn problem(&self) -> Problem {
-        self.0.problem
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
     }
 
     /// The file or directory that it is about.
@@ -91,41 +119,59 @@ impl JournalError {
     }
 }
 
-impl fmt::Display for JournalError {
+/// Two errors are equal if kind, path and message are.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |error: &Self| (error.0.kind, error.0.path.clone(), error.0.detail.clone());
+        parts(self) == parts(other)
+    }
+}
+
+impl Eq for Error {}
+
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, detail) = (self.0.path.display(), &self.0.detail);
-        match self.0.problem {
-            Problem::Locked => write!(
+        match self.0.kind {
+            ErrorKind::Locked => write!(
                 f,
                 "the journal is in use ({path} is locked): give every cache a directory of its own, and wait for the \
                  process before this one to end"
             ),
-            Problem::OtherSecret => write!(
+            ErrorKind::SecretMismatch => write!(
                 f,
                 "{path} was written under another secret: give the one that made it, or leave Config::secret out to \
                  take the one that is stored in the directory"
             ),
-            Problem::NoSecret => write!(
+            ErrorKind::SecretMissing => write!(
                 f,
-                "{path} is missing or damaged, and without the secret the journal cannot be read: put it back, or give \
-                 it by Config::secret; to begin anew, empty the directory"
+                "{path} is missing or damaged, and without the secret the journal cannot be read: restore the file, \
+                 or give the secret by Config::secret; to begin anew, empty the directory"
             ),
-            Problem::Damaged => {
-                write!(f, "{path}: {detail}; nothing was changed: open it with OpenMode::Salvage to take what is whole")
-            }
-            Problem::LaterVersion => {
+            ErrorKind::Damaged => write!(
+                f,
+                "{path}: {detail}; nothing was changed: open it with OpenMode::Recover to take what is readable"
+            ),
+            ErrorKind::UnsupportedVersion => {
                 write!(f, "{path} was written by a later version ({detail}): open it with that version")
             }
-            Problem::Io(_) => {
-                write!(f, "{path}: {detail}; what was being written is not recorded: mend the cause and try again")
+            ErrorKind::TooManyKeys => {
+                write!(f, "{path} holds more keys than max_keys allows: raise max_keys")
             }
-            Problem::Stopped => write!(
+            ErrorKind::Io(_) => {
+                write!(f, "{path}: {detail}; what was being written is not committed: fix the cause and try again")
+            }
+            ErrorKind::Poisoned => write!(
                 f,
-                "{path}: {detail}; the journal cannot be trusted any more and takes no further keys: stop consuming, do \
-                 not acknowledge what was not committed, mend the disk and open the cache again"
+                "{path}: {detail}; the journal is poisoned and takes no further keys: stop consuming, do not \
+                 acknowledge what was not committed, fix the disk and open the cache again"
             ),
         }
     }
 }
 
-impl std::error::Error for JournalError {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|error| error as _)
+    }
+}

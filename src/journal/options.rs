@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// What a cache still knows after it ended, however it ended.
+/// What a cache still knows after its process ended, however it ended.
 ///
 /// ```
-/// use oncewheel::{Config, Durability, Horizon, Verdict, unsync::DedupCache};
+/// use oncewheel::{Config, Horizon, Verdict, journal::Durability, unsync::DedupCache};
 /// use std::time::Duration;
 ///
 /// # let dir = std::env::temp_dir().join(format!("oncewheel-doc-durability-{}", std::process::id()));
@@ -20,39 +20,55 @@ use std::path::PathBuf;
 /// # std::fs::remove_dir_all(&dir).unwrap();
 /// # Ok::<(), oncewheel::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Durability {
-    /// Nothing: no journal is kept, and the directory is not touched. A restart forgets every key.
+    /// Nothing: no journal is kept, and the directory is not touched. A restart loses every key.
     Memory,
-    /// When `commit` or `insert` returns, a crash of the process loses nothing: the key is with the operating system, by
-    /// one `write` for each call or batch, and now and then a `fdatasync` before a segment is removed. *Not promised:* a
-    /// crash of the machine or loss of power may lose what the system had not written yet, the last half minute or so:
-    /// those keys are `Fresh` again, and a `forget` of that time is undone.
+    /// When `commit` or `insert` returns, a crash of the process loses nothing: the operating system
+    /// has the key, by one `write` for each call or batch. Now and then there is an `fdatasync`
+    /// before a segment is removed. *Not promised:* a crash of the machine or a loss of power may
+    /// lose what the system had not written yet, the last half minute or so. Those keys are `Fresh`
+    /// again, and a `remove` of that time is undone.
     Process,
-    /// Nor does loss of power lose anything: `commit` and `insert` return after `fdatasync`. Many that wait share one, and
-    /// a batch takes one, so take batches or many threads. *Not promised:* anything against a disk that says that it has
-    /// stored what it has not, or against the loss of the disk.
+    /// A loss of power loses nothing either: `commit` and `insert` return after `fdatasync`. Calls
+    /// that wait at the same time share one, and a batch takes one, so use batches or many threads.
+    /// *Not promised:* anything against a disk that reports as stored what it has not stored, or
+    /// against the loss of the disk.
     Power,
 }
 
+/// `memory`, `process` or `power`.
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Process => "process",
+            Self::Power => "power",
+        })
+    }
+}
+
 /// What to do about bytes in a journal that cannot be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OpenMode {
-    /// Take all that is whole and report the rest ([`Recovery::damage`]). A last write that was torn by a crash, which no
-    /// call had returned for, is cut off and kept aside in a file that ends in `.damaged`.
+    /// Take everything that is readable and report the rest ([`Recovery::damage`]). A truncated tail,
+    /// left by a crash in a write for which no call had returned, is quarantined in a file that ends
+    /// in `.damaged`.
     #[default]
-    Salvage,
-    /// Refuse, with [`Problem::Damaged`](crate::Problem::Damaged), and change nothing. Also refuses a torn last write,
-    /// which a crash may leave behind in good order: open once with `Salvage` then.
+    Recover,
+    /// Refuse, with [`ErrorKind::Damaged`](super::ErrorKind::Damaged), and change nothing. It also
+    /// refuses a truncated tail, which every crash may leave: open once with `Recover` then.
     Strict,
 }
 
 /// How to open a cache with a journal: plain data in the style of a builder.
 ///
 /// ```
-/// use oncewheel::{Config, Durability, Horizon, OpenMode, OpenOptions, unsync::DedupCache};
+/// use oncewheel::journal::{Durability, OpenMode, OpenOptions};
+/// use oncewheel::{Config, Horizon, unsync::DedupCache};
 /// use std::time::Duration;
 ///
 /// # let dir = std::env::temp_dir().join(format!("oncewheel-doc-options-{}", std::process::id()));
@@ -73,7 +89,7 @@ pub struct OpenOptions<'a> {
 }
 
 impl<'a> OpenOptions<'a> {
-    /// Salvage what is damaged, and say nothing meanwhile.
+    /// Recover what is readable, and report no progress.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -86,7 +102,7 @@ impl<'a> OpenOptions<'a> {
         self
     }
 
-    /// Calls `on_progress` as the journal is read, after every few thousand keys, and once at the end.
+    /// Calls `on_progress` as the journal is read: after every few thousand keys, and once at the end.
     #[must_use]
     pub fn on_progress(mut self, on_progress: impl FnMut(OpenProgress) + 'a) -> Self {
         self.on_progress = Some(Box::new(on_progress));
@@ -100,7 +116,7 @@ impl fmt::Debug for OpenOptions<'_> {
     }
 }
 
-/// How far the reading of a journal has come.
+/// How much of a journal is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenProgress {
@@ -108,7 +124,7 @@ pub struct OpenProgress {
     pub bytes_read: u64,
     /// Bytes of all segments.
     pub bytes_in_all: u64,
-    /// Keys that were read; those whose time is over are among them.
+    /// Keys that were read, expired ones among them.
     pub keys_read: u64,
 }
 
@@ -120,12 +136,12 @@ pub struct Recovery {
     pub segments: usize,
     /// Their bytes.
     pub bytes_read: u64,
-    /// Keys in them; those whose time is over are among them, and a key that was rewritten may count twice.
+    /// Keys in them, expired ones among them. A key that was rewritten may count twice.
     pub keys_read: u64,
     /// Keys that the cache holds again.
     pub keys_restored: usize,
-    /// What could not be read. A key that stood there is `Fresh` again, a `forget` that stood there is undone; no other
-    /// answer is touched.
+    /// What could not be read. A key that stood there is `Fresh` again, and a `remove` that stood there
+    /// is undone. No other answer is affected.
     pub damage: Vec<Damage>,
 }
 
@@ -139,16 +155,16 @@ pub struct Damage {
     pub offset: u64,
     /// How many they are.
     pub bytes: u64,
-    /// Where they are kept, if they were the segment's end: they were cut off. Such a file is for people to look at and to
-    /// delete. On a full disk they stay where they are.
-    pub kept_in: Option<PathBuf>,
+    /// Where they are quarantined, if they were the segment's tail. Such a file is for people to look
+    /// at and to delete. On a full disk they stay where they are.
+    pub quarantined_in: Option<PathBuf>,
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} unreadable bytes at {}", self.path.display(), self.bytes, self.offset)?;
-        match &self.kept_in {
-            Some(kept_in) => write!(f, ", cut off and kept in {}", kept_in.display()),
+        match &self.quarantined_in {
+            Some(file) => write!(f, ", quarantined in {}", file.display()),
             None => f.write_str(", skipped"),
         }
     }

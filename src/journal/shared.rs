@@ -1,6 +1,7 @@
-//! One writer for many threads: what comes while one writes is written together next, so that many share one sync.
+//! Group commit: one writer for many threads. What arrives while one thread writes is written
+//! together next, so that many calls share one sync.
 
-use super::{JournalError, Keys, Ops, Writer};
+use super::{Cache, Error, Ops, Writer};
 use crate::locks::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -10,8 +11,8 @@ pub(crate) struct Shared {
     /// Locked before any shard where both are, never after one.
     writer: Mutex<Writer>,
     calls: AtomicU64,
-    /// What is asked of the writer without waiting for it.
-    is_stopped: AtomicBool,
+    /// What callers read of the writer without waiting for it.
+    is_poisoned: AtomicBool,
     bytes: AtomicU64,
     failures: AtomicU64,
 }
@@ -27,7 +28,7 @@ struct Queue {
 struct Group {
     ops: Ops,
     watermark: u64,
-    outcome: Arc<OnceLock<Result<(), JournalError>>>,
+    outcome: Arc<OnceLock<Result<(), Error>>>,
 }
 
 impl Shared {
@@ -38,19 +39,19 @@ impl Shared {
             written: Condvar::new(),
             writer: Mutex::new(writer),
             calls: AtomicU64::new(0),
-            is_stopped: AtomicBool::new(false),
+            is_poisoned: AtomicBool::new(false),
             failures: AtomicU64::new(0),
         }
     }
 
-    /// A number for a call whose keys are being recorded; never 0.
+    /// A number for a call whose keys are being appended; never 0.
     pub(crate) fn next_call(&self) -> u64 {
         self.calls.fetch_add(1, Relaxed) + 1
     }
 
-    /// As [`Writer::record`], waiting for others where they write, and writing for them where they wait. `ops` is empty
-    /// after that.
-    pub(crate) fn record(&self, ops: &mut Ops, watermark: u64) -> Result<(), JournalError> {
+    /// As [`Writer::commit`]: waits where another thread writes, and writes for those that wait.
+    /// `ops` is empty after that.
+    pub(crate) fn commit(&self, ops: &mut Ops, watermark: u64) -> Result<(), Error> {
         let mut queue = self.queue.lock();
         queue.waiting.ops.append(ops);
         queue.waiting.watermark = queue.waiting.watermark.max(watermark);
@@ -66,7 +67,7 @@ impl Shared {
             queue.is_writing = true;
             let group = std::mem::take(&mut queue.waiting);
             drop(queue);
-            let result = self.with_writer(|writer| writer.record(&group.ops, group.watermark));
+            let result = self.with_writer(|writer| writer.commit(&group.ops, group.watermark));
             let _ = group.outcome.set(result); // nobody else sets it
             queue = self.queue.lock();
             queue.is_writing = false;
@@ -75,28 +76,21 @@ impl Shared {
     }
 
     /// As [`Writer::check`].
-    pub(crate) fn check(&self) -> Result<(), JournalError> {
-        if self.is_stopped.load(Relaxed) { self.with_writer(|writer| writer.check()) } else { Ok(()) }
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.is_poisoned.load(Relaxed) { self.with_writer(|writer| writer.check()) } else { Ok(()) }
     }
 
-    /// As [`Writer::maintain`], unless another thread is at it; if `is_due_only`, when it is time.
-    pub(crate) fn maintain(&self, keys: &dyn Keys, watermark: u64, steps: u64, is_due_only: bool) {
+    /// As [`Writer::maintain`], unless another thread has the writer; if `is_due_only`, when it is due.
+    pub(crate) fn maintain(&self, cache: &dyn Cache, watermark: u64, steps: u64, is_due_only: bool) {
         if let Some(mut writer) = self.writer.try_lock()
             && (writer.is_due() || !is_due_only)
         {
-            writer.maintain(keys, watermark, steps);
+            writer.maintain(cache, watermark, steps);
             self.publish(&writer);
         }
     }
 
-    /// Counts a failure that its caller cannot be told.
-    pub(crate) fn note<T>(&self, result: &Result<T, JournalError>) {
-        if result.is_err() {
-            self.with_writer(|writer| writer.note(result));
-        }
-    }
-
-    /// Bytes that the segments take, and failures that nobody was told of.
+    /// Bytes that the segments take, and failures that no caller was told.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.bytes.load(Relaxed), self.failures.load(Relaxed))
     }
@@ -109,7 +103,7 @@ impl Shared {
     }
 
     fn publish(&self, writer: &Writer) {
-        self.is_stopped.store(writer.check().is_err(), Relaxed);
+        self.is_poisoned.store(writer.check().is_err(), Relaxed);
         self.bytes.store(writer.bytes(), Relaxed);
         self.failures.store(writer.failures(), Relaxed);
     }

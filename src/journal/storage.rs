@@ -1,40 +1,46 @@
-//! Where a journal lies: the few things that it asks of a file system, so that tests can fail each of them.
+//! Where a journal lies: the few calls to a file system, so that tests can fail each of them.
 
-use super::{JournalError, Problem};
+use super::{Error, ErrorKind};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A directory of files that only grow. Nothing is promised to last before `sync`, or, for the names, `sync_dir`.
+/// A directory of files that only grow. Nothing is durable before `sync`, or, for the names,
+/// `sync_dir`.
 pub(crate) trait Storage: Send {
-    /// What messages call a file.
+    /// How messages name a file.
     fn path(&self, name: &str) -> PathBuf;
     /// Names and lengths in bytes.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
     /// Up to `length` bytes from `offset`; fewer only where the file ends.
     fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>>;
-    /// A new file that only its owner may read; an error if the name is taken.
+    /// A new file that only its owner may read; an error if the name exists.
     fn create(&self, name: &str) -> io::Result<Box<dyn Appender>>;
-    /// Cuts a file's end off, for good.
+    /// Cuts a file's end off, durably.
     fn truncate(&self, name: &str, length: u64) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes what an earlier process has appended so for good.
+    /// Makes durable what an earlier process has appended.
     fn sync(&self, name: &str) -> io::Result<()>;
-    /// Makes files that were created or removed so for good.
+    /// Makes the creation and removal of files durable.
     fn sync_dir(&self) -> io::Result<()>;
+
+    /// What the caller is told of an error on a file; "" is the directory.
+    fn failure(&self, doing: &str, name: &str, error: io::Error) -> Error {
+        Error::io(doing, self.path(name), error)
+    }
 }
 
 pub(crate) trait Appender: Send {
     /// After an error, any part of `bytes` may stand at the file's end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes what was appended so for good.
+    /// Makes durable what was appended.
     fn sync(&mut self) -> io::Result<()>;
 }
 
 const LOCK: &str = "lock";
-/// Half a second in all: a child that this process is about to start has a copy of every open file, and so of a lock that
-/// was given up just now, until it has become another program.
+/// Half a second in all: a child process has a copy of every open file between its fork and its
+/// exec, and so of a lock that was released just now.
 const LOCK_TRIES: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -46,13 +52,14 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn open(path: &Path) -> Result<Self, JournalError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |doing, path: &Path| {
             let path = path.to_owned();
-            move |error: io::Error| JournalError::io(doing, path, &error)
+            move |error| Error::io(doing, path, error)
         };
         fs::create_dir_all(path).map_err(failed("create the directory", path))?;
-        // Its own name must last, too, and those above that may be new. Where one cannot be opened, nothing can be done.
+        // Its own name must be durable, too, and the names above that may be new. Where a directory
+        // cannot be opened, nothing can be done.
         let here = Path::new(".");
         for above in path.ancestors().skip(1).map(|above| if above == Path::new("") { here } else { above }) {
             if let Ok(above) = File::open(above) {
@@ -68,12 +75,12 @@ impl Directory {
                 Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
             }
         }
-        Err(JournalError::new(Problem::Locked, lock_path))
+        Err(Error::new(ErrorKind::Locked, lock_path))
     }
 }
 
-/// To write, made if it is not there, by the owner alone. (To append would be less than some systems ask of who locks or
-/// cuts off a file.)
+/// To write, created if missing, for the owner alone. (Some systems require more than append access
+/// to lock or truncate a file.)
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true);
@@ -91,7 +98,7 @@ impl Storage for Directory {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            // A name that is not Unicode is none of ours.
+            // A name that is not Unicode is not one of the journal's.
             if let Ok(name) = entry.file_name().into_string() {
                 files.push((name, entry.metadata()?.len()));
             }
@@ -146,11 +153,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_does_as_it_is_told() {
+    fn a_directory_stores_lists_truncates_and_removes_files() {
         let path = std::env::temp_dir().join(format!("oncewheel-storage-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         let storage = Directory::open(&path).unwrap();
-        assert!(Directory::open(&path).is_err_and(|error| error.problem() == Problem::Locked));
+        assert!(Directory::open(&path).is_err_and(|error| error.kind() == ErrorKind::Locked));
         let mut file = storage.create("a").unwrap();
         assert!(storage.create("a").is_err(), "the name is taken");
         file.append(b"0123").unwrap();

@@ -1,57 +1,50 @@
-//! Keeping the journal small: segments whose time is over go, live keys that hold up others are written again.
+//! Keeps the journal small: expired segments are removed, and live keys that hold up a segment are
+//! rewritten.
 
-use super::opening::failed;
 use super::record::{
     ENTRY_BYTES, FRAME_BYTES_MAX, FRAME_ENTRIES_MAX, Frame, Frames, HEADER_BYTES, Item, Kind, encode_entry,
 };
 use super::writer::{Draft, MAINTENANCE_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Writer};
-use super::{JournalError, segment};
-use crate::Fingerprint;
+use super::{Cache, Error, segment};
 use crate::engine::Held;
 use std::io::ErrorKind;
 
-/// Read of a segment that is rewritten in one step: some hundreds of microseconds, for its keys are looked up.
+/// Bytes of a segment that one step rewrites: some hundreds of microseconds, as its keys are looked
+/// up.
 const STEP_BYTES: usize = 1 << 16;
 /// Steps that `advance` and `observe` take.
 pub(crate) const STEPS_PER_PROGRESS: u64 = 4;
-/// Steps that an opening takes: as many small segments become one, where a cache is opened for a few keys at a time.
+/// Steps that an opening takes: as many small segments become one, where a cache is opened for a few
+/// keys at a time.
 pub(crate) const STEPS_PER_OPENING: u64 = 16;
-/// Segments that there may be besides those that are of full size: each is a file to be opened and read.
+/// Segments allowed besides those of full size: each is a file to be opened and read.
 const SEGMENTS_MAX: u64 = 32;
 
 const _: () = assert!(STEP_BYTES > FRAME_BYTES_MAX, "a step gets at least one frame further");
 
-/// The cache, as the journal asks for it.
-pub(crate) trait Keys {
-    fn len(&self) -> usize;
-    fn held(&self, key: Fingerprint) -> Held;
-    /// No less than what any key was gone by that is not held any more.
-    fn watermark(&self) -> u64;
-}
-
 impl Writer {
-    /// Removes what is not needed any more, in up to `steps` steps of bounded work, or as many as what was appended since asks
-    /// for. Whatever fails is tried again: it only keeps keys longer.
-    pub(crate) fn maintain(&mut self, keys: &dyn Keys, watermark: u64, steps: u64) {
+    /// Removes what is not needed any more, in up to `steps` steps of bounded work, or as many more as
+    /// the bytes appended since make necessary. What fails is tried again: it only keeps keys longer.
+    pub(crate) fn maintain(&mut self, cache: &dyn Cache, watermark: u64, steps: u64) {
         let steps = steps.max(self.appended_bytes / MAINTENANCE_BYTES);
         self.appended_bytes = 0;
-        let live_bytes = (keys.len() * ENTRY_BYTES) as u64;
+        let live_bytes = (cache.len() * ENTRY_BYTES) as u64;
         self.adapt_segments(live_bytes);
         let mut maintained = self.check().and_then(|()| self.drop_past(watermark));
         for _ in 0..steps {
-            // Somewhat before the three times that are promised.
+            // Somewhat before the promised three times.
             let is_small = self.bytes() <= live_bytes / 4 * 11 + 2 * SEGMENT_BYTES_MIN;
             let are_few = self.sealed.len() as u64 <= SEGMENTS_MAX + 3 * (live_bytes / SEGMENT_BYTES_MAX);
             if maintained.is_err() || (is_small && are_few) {
                 break;
             }
-            maintained = self.rewrite_some(keys, watermark);
+            maintained = self.rewrite_some(cache, watermark);
         }
         self.failures += u64::from(maintained.is_err());
-        self.appended_bytes = 0; // its own do not make it due again
+        self.appended_bytes = 0; // the bytes of maintenance do not make it due again
     }
 
-    fn drop_past(&mut self, watermark: u64) -> Result<(), JournalError> {
+    fn drop_past(&mut self, watermark: u64) -> Result<(), Error> {
         let span = self.span;
         let active = self.active.as_ref().map(|active| &active.segment);
         if active.is_some_and(|active| active.bytes >= SEGMENT_BYTES_MIN && active.is_past(span, watermark)) {
@@ -61,13 +54,14 @@ impl Writer {
         if past.is_empty() {
             return Ok(());
         }
-        // The watermark that says so first: after a crash, nothing is missing that it does not account for. Where the disk is
-        // too full even for that, one segment goes before it, since no copy of its keys is delivered any more; but not
-        // the last one, which knows the watermark.
+        // The watermark that expired them is synced first: after a crash, nothing is missing that it
+        // does not account for. Where the disk is too full even for that, one segment is removed
+        // before it, since no copy of its keys is delivered any more; but not the newest one, which
+        // holds the watermark.
         if let Err(error) = self.sync_all(watermark) {
             let newest = self.segments().map(|segment| segment.number).max();
             let oldest = past[0].number;
-            if !error.is_for_want_of_room() || newest == Some(oldest) {
+            if !error.is_storage_full() || newest == Some(oldest) {
                 return Err(error);
             }
             self.remove(oldest)?;
@@ -76,10 +70,10 @@ impl Writer {
         past.iter().try_for_each(|segment| self.remove(segment.number))
     }
 
-    fn remove(&mut self, number: u64) -> Result<(), JournalError> {
+    fn remove(&mut self, number: u64) -> Result<(), Error> {
         let name = segment::name(number);
         let gone = |error: std::io::Error| match error.kind() {
-            ErrorKind::NotFound => Ok(()), // what was wanted
+            ErrorKind::NotFound => Ok(()), // it is gone already
             _ => Err(error),
         };
         let removed = self.storage.remove(&name).or_else(gone).and_then(|()| {
@@ -87,12 +81,12 @@ impl Writer {
             self.sealed.retain(|segment| segment.number != number);
             Ok(())
         });
-        removed.map_err(|error| failed(&*self.storage, "remove", &name, &error))
+        removed.map_err(|error| self.storage.failure("remove", &name, error))
     }
 
-    /// Takes the oldest segment a step further: what is still held of it is appended. With the oldest first, one pass over
-    /// all of them writes the live keys once and frees the rest.
-    pub(super) fn rewrite_some(&mut self, keys: &dyn Keys, watermark: u64) -> Result<(), JournalError> {
+    /// Rewrites the oldest segment a step further: its keys that are still held are appended. With the
+    /// oldest first, one pass over all of them writes the live keys once and frees the rest.
+    pub(super) fn rewrite_some(&mut self, cache: &dyn Cache, watermark: u64) -> Result<(), Error> {
         let (number, offset) = self.rewriting.take().unwrap_or((0, HEADER_BYTES as u64));
         let mut sealed = self.sealed.iter_mut().filter(|segment| !segment.is_damaged && segment.number >= number);
         let Some(segment) = sealed.next() else {
@@ -106,19 +100,19 @@ impl Writer {
         let bytes = match self.storage.read(&name, offset, length) {
             Ok(bytes) => bytes,
             Err(error) => {
-                // It may be read another time; the others must not wait for that.
+                // It may be readable later; the others must not wait for it.
                 segment.is_damaged = error.kind() == ErrorKind::NotFound;
                 self.rewriting = Some((number.saturating_add(1), HEADER_BYTES as u64));
-                return Err(failed(&*self.storage, "read", &name, &error));
+                return Err(self.storage.failure("read", &name, error));
             }
         };
-        // Taken before any key is looked up: one that is forgotten after that is so under a greater one.
+        // Taken before any key is looked up: a later removal of a key has a greater sequence.
         let mut step = Step { sequence: self.next_sequence, ..Step::default() };
         self.next_sequence = self.next_sequence.saturating_add(1);
         let is_past = |time: u64| time.saturating_add(self.span) < watermark;
         for item in Frames::new(&bytes, 0, salt) {
             match item {
-                Item::Frame(frame) => step.take(&frame, keys, is_past),
+                Item::Frame(frame) => step.take(&frame, cache, is_past),
                 Item::Damage { .. } => break, // the end of what was read, unless nothing came before it
             }
         }
@@ -126,9 +120,9 @@ impl Writer {
             segment.is_damaged = true;
             return Ok(());
         }
-        // What was not held may be gone by a watermark that came meanwhile.
-        let watermark = watermark.max(keys.watermark());
-        // What follows in this segment is not covered by what comes before, as a rule.
+        // A key that was not held may have expired by a watermark that came meanwhile.
+        let watermark = watermark.max(cache.watermark());
+        // Usually, no tombstone in this segment covers a key that follows it.
         let others = self.segments().filter(|segment| segment.number != number || !is_in_order);
         step.tidy(others.map(|segment| segment.first).fold(u64::MAX, u64::min));
         if !step.is_empty() {
@@ -153,20 +147,20 @@ impl Writer {
 struct Step {
     sequence: u64,
     read_bytes: u64,
-    /// Held, and so true under a new sequence: frames of few keys become frames of many.
+    /// Keys that are held, and so true under a new sequence: small frames become large ones.
     held: Vec<u8>,
-    /// As they were: kind, sequence, entries.
+    /// Pending keys and tombstones as they were: kind, sequence, entries.
     others: Vec<(Kind, u64, Vec<u8>)>,
     latest: u64,
 }
 
 impl Step {
-    fn take(&mut self, frame: &Frame<'_>, keys: &dyn Keys, is_past: impl Fn(u64) -> bool) {
+    fn take(&mut self, frame: &Frame<'_>, cache: &dyn Cache, is_past: impl Fn(u64) -> bool) {
         self.read_bytes += frame.bytes() as u64;
         let mut other = Vec::new();
         for (key, time) in frame.entries().filter(|(_, time)| !is_past(*time)) {
             let held = match frame.mark.kind {
-                Kind::Keys => keys.held(key),
+                Kind::Keys => cache.held(key),
                 Kind::Removed => Held::Pending,
             };
             match held {
@@ -181,8 +175,8 @@ impl Step {
         }
     }
 
-    /// Drops tombstones that are older than every key elsewhere, of which the least sequence is `first`, and so cover nothing;
-    /// and of keys that were recorded more than once all but the latest time.
+    /// Drops tombstones that cover nothing, as they are older than every key elsewhere, of which the
+    /// least sequence is `first`. Of a key that was appended more than once, keeps the latest time.
     fn tidy(&mut self, first: u64) {
         let kept = self.others.iter().filter(|(kind, ..)| *kind == Kind::Keys);
         let first = kept.map(|(_, sequence, _)| *sequence).fold(first, u64::min);

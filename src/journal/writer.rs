@@ -1,56 +1,55 @@
-//! Appending: one write for each call, and what is to be done when it fails.
+//! Appending to the journal: one write for each call, and what follows when it fails.
 
-use super::opening::failed;
 use super::record::{self, ENTRY_BYTES, FRAME_ENTRIES_MAX, Frames, Header, Item, Kind, Mark};
 use super::segment::{self, Segment};
 use super::storage::Appender;
-use super::{Durability, JournalError, Storage};
-use crate::fingerprint::{Secret, random};
+use super::{Durability, Error, Storage};
+use crate::key::{KeyHasher, random};
 use crate::{Fingerprint, Timestamp};
 use std::io;
 
-/// A segment is a quarter of what the live keys take, within these bounds: small enough that few bytes wait for a
-/// segment's last key, large enough that files are few.
+/// A segment is a quarter of what the live keys take, within these bounds: small enough that few
+/// bytes wait for a segment's last key, large enough that files are few.
 pub(super) const SEGMENT_BYTES_MIN: u64 = 1 << 16;
 pub(super) const SEGMENT_BYTES_MAX: u64 = 1 << 26;
-/// Of what the largest batch took up, so much is kept for the next.
+/// How much of the largest batch's buffer is kept for the next one.
 const KEPT_BYTES: usize = 1 << 20;
 /// Bytes appended between two rounds of maintenance.
 pub(super) const MAINTENANCE_BYTES: u64 = 1 << 14;
 
-/// What one write makes durable.
+/// What one write makes durable: keys to insert, keys to remove.
 #[derive(Default)]
 pub(crate) struct Ops {
     /// Encoded.
     keys: Vec<u8>,
     latest: u64,
-    forgotten: Vec<Fingerprint>,
+    removed: Vec<Fingerprint>,
 }
 
 impl Ops {
-    pub(crate) fn record(&mut self, key: Fingerprint, time: u64) {
+    pub(crate) fn insert(&mut self, key: Fingerprint, time: u64) {
         record::encode_entry((key, time), &mut self.keys);
         self.latest = self.latest.max(time);
     }
 
-    pub(crate) fn forget(&mut self, key: Fingerprint) {
-        self.forgotten.push(key);
+    pub(crate) fn remove(&mut self, key: Fingerprint) {
+        self.removed.push(key);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.forgotten.is_empty()
+        self.keys.is_empty() && self.removed.is_empty()
     }
 
     pub(crate) fn append(&mut self, other: &mut Self) {
         self.keys.append(&mut other.keys);
-        self.forgotten.append(&mut other.forgotten);
+        self.removed.append(&mut other.removed);
         self.latest = self.latest.max(std::mem::take(&mut other.latest));
     }
 
     pub(crate) fn clear(&mut self) {
         self.keys.clear();
         self.keys.shrink_to(KEPT_BYTES);
-        self.forgotten.clear();
+        self.removed.clear();
         self.latest = 0;
     }
 }
@@ -58,27 +57,27 @@ impl Ops {
 pub(crate) struct Writer {
     pub(super) storage: Box<dyn Storage>,
     durability: Durability,
-    secret: Secret,
+    hasher: KeyHasher,
     /// `max_retry + max_network` in milliseconds
     pub(super) span: u64,
-    /// By number. Nothing is appended to them any more.
+    /// By number. Nothing more is appended to them.
     pub(super) sealed: Vec<Segment>,
     pub(super) active: Option<Active>,
-    /// Files that are sealed and not synced.
+    /// Files of sealed segments that are not synced.
     unsynced: Vec<Box<dyn Appender>>,
-    /// Whether a file's name may be lost with the power.
+    /// Whether a loss of power may lose a file's name.
     has_unsynced_names: bool,
     next_number: u64,
     pub(super) next_sequence: u64,
-    /// As recorded.
+    /// As appended.
     watermark: u64,
     pub(super) segment_bytes_max: u64,
     pub(super) appended_bytes: u64,
     /// The segment that is being rewritten, and how far.
     pub(super) rewriting: Option<(u64, u64)>,
-    /// Why nothing more is recorded.
-    stopped: Option<JournalError>,
-    /// What went wrong without a caller to tell it to.
+    /// Why nothing more is appended.
+    poisoned: Option<Error>,
+    /// Failures that no caller was told.
     pub(super) failures: u64,
     frames: Vec<u8>,
 }
@@ -101,17 +100,17 @@ pub(super) struct Draft<'a> {
 
 impl Writer {
     /// `sealed`: by number.
-    pub(crate) fn new(
+    pub(super) fn new(
         storage: Box<dyn Storage>,
         durability: Durability,
-        secret: Secret,
+        hasher: KeyHasher,
         span: u64,
         sealed: Vec<Segment>,
     ) -> Self {
         Self {
             storage,
             durability,
-            secret,
+            hasher,
             span,
             sealed,
             active: None,
@@ -123,14 +122,14 @@ impl Writer {
             segment_bytes_max: SEGMENT_BYTES_MIN,
             appended_bytes: 0,
             rewriting: None,
-            stopped: None,
+            poisoned: None,
             failures: 0,
             frames: Vec::new(),
         }
     }
 
-    /// Where an earlier writer has left off.
-    pub(crate) fn go_on(mut self, next_number: u64, next_sequence: u64, watermark: u64) -> Self {
+    /// Continues where an earlier writer ended.
+    pub(super) fn resume(mut self, next_number: u64, next_sequence: u64, watermark: u64) -> Self {
         (self.next_number, self.next_sequence, self.watermark) = (next_number, next_sequence, watermark);
         self
     }
@@ -138,11 +137,6 @@ impl Writer {
     /// Bytes that the segments take.
     pub(crate) fn bytes(&self) -> u64 {
         self.segments().map(|segment| segment.bytes).sum()
-    }
-
-    /// Counts a failure that its caller cannot be told.
-    pub(crate) fn note<T>(&mut self, result: &Result<T, JournalError>) {
-        self.failures += u64::from(result.is_err());
     }
 
     pub(crate) fn failures(&self) -> u64 {
@@ -158,25 +152,27 @@ impl Writer {
         self.sealed.iter().chain(self.active.as_ref().map(|active| &active.segment))
     }
 
-    /// Refused if an earlier failure has left the journal in a state that cannot be trusted.
-    pub(crate) fn check(&self) -> Result<(), JournalError> {
-        self.stopped.clone().map_or(Ok(()), Err)
+    /// Refused if an earlier failure has poisoned the journal.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.poisoned.clone().map_or(Ok(()), Err)
     }
 
-    /// Makes `ops` and the watermark as durable as was asked for. After an error nothing of it counts, now or after a
-    /// restart, unless the error says otherwise ([`Problem::Stopped`](super::Problem::Stopped)).
-    pub(crate) fn record(&mut self, ops: &Ops, watermark: u64) -> Result<(), JournalError> {
+    /// Makes `ops` and the watermark as durable as configured. After an error nothing of it counts,
+    /// now or after a restart, unless the error is
+    /// [`ErrorKind::Poisoned`](super::ErrorKind::Poisoned).
+    pub(crate) fn commit(&mut self, ops: &Ops, watermark: u64) -> Result<(), Error> {
         let mut drafts = Vec::new();
         let mut tombstones = Vec::new();
-        if !ops.forgotten.is_empty() {
-            // No key outlives its tombstone, whichever segment it is in.
+        if !ops.removed.is_empty() {
+            // No key outlives its tombstone, whichever segment holds the key.
             let latest = self.segments().map(|segment| segment.latest).fold(ops.latest, u64::max);
-            ops.forgotten.iter().for_each(|key| record::encode_entry((*key, latest), &mut tombstones));
+            ops.removed.iter().for_each(|key| record::encode_entry((*key, latest), &mut tombstones));
             for entries in tombstones.chunks(FRAME_ENTRIES_MAX * ENTRY_BYTES) {
-                drafts.push(Draft { kind: Kind::Removed, sequence: None, entries, latest });
+                drafts.push(Draft { kind: Kind::Forgotten, sequence: None, entries, latest });
             }
         }
-        // After the tombstones: a key of both was evicted while it was being forgotten, and came again.
+        // After the tombstones: a key in both was evicted while its removal was pending, and then
+        // inserted again.
         for entries in ops.keys.chunks(FRAME_ENTRIES_MAX * ENTRY_BYTES) {
             drafts.push(Draft { kind: Kind::Keys, sequence: None, entries, latest: ops.latest });
         }
@@ -189,7 +185,7 @@ impl Writer {
         self.append(&drafts, watermark)
     }
 
-    pub(super) fn append(&mut self, drafts: &[Draft<'_>], watermark: u64) -> Result<(), JournalError> {
+    pub(super) fn append(&mut self, drafts: &[Draft<'_>], watermark: u64) -> Result<(), Error> {
         self.check()?;
         let watermark = watermark.max(self.watermark);
         if self.active.as_ref().is_some_and(|active| active.segment.bytes >= self.segment_bytes_max) {
@@ -202,8 +198,8 @@ impl Writer {
         self.encode(drafts, watermark, &mut active);
         let latest = drafts.iter().map(|draft| draft.latest).fold(0, u64::max);
         match active.file.append(&self.frames) {
-            Ok(()) => self.settle(active, latest),
-            Err(error) => Err(self.undo(active, &error)),
+            Ok(()) => self.finish(active, latest),
+            Err(error) => Err(self.undo(active, error)),
         }?;
         self.watermark = watermark;
         Ok(())
@@ -214,7 +210,7 @@ impl Writer {
         self.frames.shrink_to(KEPT_BYTES);
         if active.is_new {
             let created = Timestamp::now().as_millis();
-            Header::new(active.segment.salt, created, &self.secret).encode(&mut self.frames);
+            Header::new(active.segment.salt, created, &self.hasher).encode(&mut self.frames);
         }
         for Draft { kind, sequence, entries, .. } in drafts {
             let sequence = sequence.unwrap_or(self.next_sequence);
@@ -225,12 +221,12 @@ impl Writer {
         }
     }
 
-    /// What was appended is durable as soon as this is through with it.
-    fn settle(&mut self, mut active: Active, latest: u64) -> Result<(), JournalError> {
+    /// Makes durable what was appended.
+    fn finish(&mut self, mut active: Active, latest: u64) -> Result<(), Error> {
         active.is_synced = false;
         let synced = match self.durability {
             Durability::Power => self.sync(&mut active),
-            // Not what was asked for, but a kindness: so that the file is not lost as a whole.
+            // More than was promised: so that a loss of power does not lose the whole file.
             Durability::Process if active.is_new => {
                 self.has_unsynced_names = self.storage.sync_dir().is_err();
                 self.failures += u64::from(self.has_unsynced_names);
@@ -240,7 +236,7 @@ impl Writer {
         };
         match synced {
             Ok(()) => self.keep(active, latest),
-            Err(error) => self.move_to_another(active, latest, &error)?,
+            Err(error) => self.move_to_another(active, latest, error)?,
         }
         Ok(())
     }
@@ -263,14 +259,15 @@ impl Writer {
         Ok(())
     }
 
-    /// After a failed sync a file is never trusted again: the system may have dropped what it could not write, and say that
-    /// all is well the next time. What it had before is on disk; the frames go to a new one.
-    fn move_to_another(&mut self, active: Active, latest: u64, error: &io::Error) -> Result<(), JournalError> {
+    /// After a failed sync a file is never trusted again: the system may have dropped what it could
+    /// not write, and report success the next time. What the file held before is on disk; the frames
+    /// go to a new file.
+    fn move_to_another(&mut self, active: Active, latest: u64, error: io::Error) -> Result<(), Error> {
         let name = active.segment.name();
-        let failure = failed(&*self.storage, "sync", &name, error);
+        let failure = self.storage.failure("sync", &name, error);
         let salt = active.segment.salt;
         let start = if active.is_new { record::HEADER_BYTES } else { 0 };
-        let _ = self.cut_back(active); // if that fails, they lie there twice, which is as good
+        let _ = self.cut_back(active); // if that fails, the frames are there twice, which is as good
         let frames = std::mem::take(&mut self.frames);
         let moved = self.create().and_then(|mut other| {
             self.encode(&[], 0, &mut other);
@@ -287,31 +284,31 @@ impl Writer {
                     Ok(())
                 }
                 Err(_) => {
-                    let _ = self.cut_back(other); // nothing is promised any more
+                    let _ = self.cut_back(other); // the journal is poisoned in any case
                     Err(failure.clone())
                 }
             }
         });
         self.failures += 1;
-        moved.map_err(|_| self.stop(failure))
+        moved.map_err(|_| self.poison(failure))
     }
 
-    /// Takes back what a failed write may have left.
-    fn undo(&mut self, active: Active, error: &io::Error) -> JournalError {
-        let failure = failed(&*self.storage, "write to", &active.segment.name(), error);
+    /// Undoes what a failed write may have left.
+    fn undo(&mut self, active: Active, error: io::Error) -> Error {
+        let failure = self.storage.failure("write to", &active.segment.name(), error);
         match self.cut_back(active) {
             Ok(()) => failure,
-            Err(_) => self.stop(failure),
+            Err(_) => self.poison(failure),
         }
     }
 
-    /// Leaves of a file what was good before the last write, and seals it.
+    /// Cuts a file back to its length before the last write, and seals it.
     fn cut_back(&mut self, active: Active) -> io::Result<()> {
         let Active { segment, is_new, .. } = active;
         if is_new {
             let removed = self.storage.remove(&segment.name()).and_then(|()| self.storage.sync_dir());
             if removed.is_err() {
-                self.sealed.push(segment); // what may be in it must not be forgotten
+                self.sealed.push(segment); // its bytes may be read after a restart
             }
             return removed;
         }
@@ -320,21 +317,21 @@ impl Writer {
         cut
     }
 
-    fn stop(&mut self, failure: JournalError) -> JournalError {
-        self.stopped.insert(failure.stopping()).clone()
+    fn poison(&mut self, failure: Error) -> Error {
+        self.poisoned.insert(failure.poisoning()).clone()
     }
 
-    fn create(&mut self) -> Result<Active, JournalError> {
+    fn create(&mut self) -> Result<Active, Error> {
         let number = self.next_number;
-        self.next_number = number.saturating_add(1); // past the last, its name is taken, and so says the error
+        self.next_number = number.saturating_add(1); // past the last, creation fails: the name exists
         let name = segment::name(number);
-        let file = self.storage.create(&name).map_err(|error| failed(&*self.storage, "create", &name, &error))?;
+        let file = self.storage.create(&name).map_err(|error| self.storage.failure("create", &name, error))?;
         let [a, b, c, d, e, f, g, h, ..] = random();
         let segment = Segment::new(number, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
         Ok(Active { segment, file, is_new: true, is_synced: false })
     }
 
-    /// Nothing is appended to the active segment any more.
+    /// Nothing more is appended to the active segment.
     pub(super) fn seal(&mut self) {
         if let Some(Active { segment, file, is_synced, .. }) = self.active.take() {
             self.sealed.push(segment);
@@ -344,18 +341,18 @@ impl Writer {
         }
     }
 
-    /// Before anything is removed on its account: what was written outlasts a loss of power, whatever was asked for. The
-    /// system has written most of it by then.
-    pub(super) fn sync_all(&mut self, watermark: u64) -> Result<(), JournalError> {
+    /// Called before anything is removed on account of what was written: that then outlasts a loss of
+    /// power, whatever the durability. The system has written most of it by then.
+    pub(super) fn sync_all(&mut self, watermark: u64) -> Result<(), Error> {
         if self.active.is_none() || self.watermark < watermark {
             let mark = Draft { kind: Kind::Keys, sequence: None, entries: &[], latest: 0 };
             self.append(&[mark], watermark)?;
         }
         if self.has_unsynced_names {
-            self.storage.sync_dir().map_err(|error| failed(&*self.storage, "sync", "", &error))?;
+            self.storage.sync_dir().map_err(|error| self.storage.failure("sync", "", error))?;
             self.has_unsynced_names = false;
         }
-        // One that fails is not tried again: that would only seem to help.
+        // A sync that fails is not tried again: a second one may report success without writing.
         let synced = std::mem::take(&mut self.unsynced).into_iter().map(|mut file| file.sync());
         let sealed = synced.fold(Ok(()), io::Result::and);
         let active = match &mut self.active {
@@ -363,14 +360,14 @@ impl Writer {
             _ => Ok(()),
         };
         if active.is_err() {
-            // As above, but that nothing was promised that would have to be written again.
+            // As in `move_to_another`, but nothing was promised that would have to be written again.
             self.active.take().into_iter().for_each(|active| self.sealed.push(active.segment));
         } else if let Some(active) = &mut self.active {
             active.is_synced = true;
         }
         sealed.and(active).map_err(|error| {
-            self.rewriting = None; // what was written again may be in such a file
-            failed(&*self.storage, "sync", "", &error)
+            self.rewriting = None; // rewritten keys may be in such a file
+            self.storage.failure("sync", "", error)
         })
     }
 }

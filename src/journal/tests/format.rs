@@ -32,7 +32,7 @@ fn example() -> Vec<u8> {
     encode_frame(0x0123_4567_89ab_cdef, &mark, &keys, &mut bytes);
     let mut tombstones = Vec::new();
     encode_entry((secret.fingerprint(b"order-1"), 1_795_302_291_896), &mut tombstones);
-    let mark = Mark { kind: Kind::Removed, sequence: 2, watermark: 1_795_302_290_000 };
+    let mark = Mark { kind: Kind::Forgotten, sequence: 2, watermark: 1_795_302_290_000 };
     encode_frame(0x0123_4567_89ab_cdef, &mark, &tombstones, &mut bytes);
     bytes
 }

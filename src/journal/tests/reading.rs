@@ -36,7 +36,7 @@ impl Keys for OnTheirWay {
     }
 
     fn held(&self, _: Fingerprint) -> Held {
-        Held::Pending
+        Held::Unsettled
     }
 
     fn watermark(&self) -> u64 {
@@ -46,9 +46,9 @@ impl Keys for OnTheirWay {
 
 on_both_fronts! {
     fn what_was_forgotten_takes_no_room_wherever_its_record_lies<S: Subject>() {
-        use Kind::{Keys, Removed};
+        use Kind::{Forgotten, Keys};
         let files = [
-            file(1, &[(Keys, 3, "a"), (Keys, 4, "b"), (Removed, 5, "a"), (Removed, 6, "b")]),
+            file(1, &[(Keys, 3, "a"), (Keys, 4, "b"), (Forgotten, 5, "a"), (Forgotten, 6, "b")]),
             file(2, &[(Keys, 7, "b"), (Keys, 8, "c")]),
             file(3, &[(Keys, 3, "a")]),
         ];
@@ -66,15 +66,15 @@ on_both_fronts! {
     }
 
     fn what_was_forgotten_stays_so_wherever_its_record_lies<S: Subject>() {
-        use Kind::{Keys, Removed};
+        use Kind::{Forgotten, Keys};
         // A key that was being forgotten while its segment was rewritten lies behind its own tombstone.
         for (frames, is_held) in [
-            ([(Removed, 5, "a"), (Keys, 4, "b"), (Keys, 3, "a")], false),
-            ([(Keys, 3, "a"), (Keys, 4, "b"), (Removed, 5, "a")], false),
-            ([(Removed, 5, "a"), (Keys, 6, "a"), (Keys, 3, "a")], true),
-            ([(Keys, 6, "a"), (Removed, 5, "a"), (Keys, 3, "a")], true),
-            ([(Keys, 3, "a"), (Keys, 6, "a"), (Removed, 5, "a")], true),
-            ([(Removed, 5, "a"), (Removed, 7, "a"), (Keys, 6, "a")], false),
+            ([(Forgotten, 5, "a"), (Keys, 4, "b"), (Keys, 3, "a")], false),
+            ([(Keys, 3, "a"), (Keys, 4, "b"), (Forgotten, 5, "a")], false),
+            ([(Forgotten, 5, "a"), (Keys, 6, "a"), (Keys, 3, "a")], true),
+            ([(Keys, 6, "a"), (Forgotten, 5, "a"), (Keys, 3, "a")], true),
+            ([(Keys, 3, "a"), (Keys, 6, "a"), (Forgotten, 5, "a")], true),
+            ([(Forgotten, 5, "a"), (Forgotten, 7, "a"), (Keys, 6, "a")], false),
         ] {
             let apart = frames.iter().zip(1..).map(|(frame, number)| file(number, &[*frame]));
             for files in [apart.collect::<Vec<_>>(), vec![file(1, &frames)]] {
@@ -90,7 +90,7 @@ on_both_fronts! {
     fn a_tombstone_is_kept_for_what_follows_it_in_its_segment<S: Subject>() {
         let names: Vec<_> = (0..2_000).map(|number| format!("key {number}")).collect();
         let filling = names.iter().map(|name| (Kind::Keys, 20, name.as_str()));
-        let frames: Vec<_> = [(Kind::Removed, 10, "a")].into_iter().chain(filling).chain([(Kind::Keys, 5, "a")]).collect();
+        let frames: Vec<_> = [(Kind::Forgotten, 10, "a")].into_iter().chain(filling).chain([(Kind::Keys, 5, "a")]).collect();
         let storage = Simulated::on(Disk::of([file(1, &frames)]));
         let large = config().max_keys(10_000).secret(SECRET);
         let mut cache = S::open_on(&storage, large.clone(), Durability::Process, OpenOptions::new()).unwrap();
@@ -105,7 +105,7 @@ on_both_fronts! {
     }
 
     fn the_last_sequence_there_is_does_not_begin_anew_at_the_first<S: Subject>() {
-        let frames = [(Kind::Keys, u64::MAX, "a"), (Kind::Removed, u64::MAX, "b")];
+        let frames = [(Kind::Keys, u64::MAX, "a"), (Kind::Forgotten, u64::MAX, "b")];
         let storage = Simulated::on(Disk::of([file(1, &frames)]));
         let mut cache = open::<S>(&storage, OpenMode::Strict).unwrap();
         assert_eq!(cache.put("b", TIME), Ok(Verdict::Fresh));
@@ -164,11 +164,11 @@ on_both_fronts! {
     }
 
     fn a_rewritten_record_is_newer_than_a_tombstone_that_stays<S: Subject>() {
-        use Kind::{Keys, Removed};
+        use Kind::{Forgotten, Keys};
         // Damage in its midst keeps the first segment as it is, and so the tombstone, which may cover a key in there.
         let (name, mut bytes) = file(1, &[(Keys, 1, "lost"), (Keys, 2, "b")]);
         bytes[crate::journal::record::HEADER_BYTES] ^= 1;
-        let (second, frames) = file(2, &[(Keys, 5, "a"), (Removed, 6, "a"), (Keys, 7, "a")]);
+        let (second, frames) = file(2, &[(Keys, 5, "a"), (Forgotten, 6, "a"), (Keys, 7, "a")]);
         let storage = Simulated::on(Disk::of([(name.clone(), bytes), (second.clone(), frames)]));
         let mut cache = open::<S>(&storage, OpenMode::Salvage).unwrap();
         cache.with_writer(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());

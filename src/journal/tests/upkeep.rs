@@ -125,7 +125,7 @@ on_both_fronts! {
             })
             .collect();
         // c once, and no tombstone but the last: no key is older than the others were.
-        assert_eq!(frames, [(Kind::Keys, 3), (Kind::Removed, 1)]);
+        assert_eq!(frames, [(Kind::Keys, 3), (Kind::Forgotten, 1)]);
         drop(cache);
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let held = ["a", "b", "c", "d"].map(|key| cache.is_held(key));

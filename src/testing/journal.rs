@@ -1,20 +1,20 @@
-//! What the fuzzer calls, with any bytes.
+//! A journal of any bytes.
 
-use super::record::{FRAME_HEADER_BYTES, Frames, HEADER_BYTES, Header, Item, checksum, encode_frame};
-use super::simulated::{Disk, Simulated};
-use super::{Durability, OpenOptions};
+use super::disk::{Disk, Simulated};
+use crate::journal::record::{FRAME_HEADER_BYTES, Frames, HEADER_BYTES, Header, Item, checksum, encode_frame};
+use crate::journal::{Durability, OpenOptions};
 use crate::{Clock, Config, Fingerprint, Horizon, Timestamp, unsync::DedupCache};
 use std::time::Duration;
 
 /// Any bytes, and the same with checksums that are right: few get past those by chance.
 pub fn journal_decode(bytes: &[u8]) {
     check_items(bytes);
-    let mut mended = bytes.to_vec();
-    mend_checksums(&mut mended);
-    check_items(&mended);
+    let mut fixed = bytes.to_vec();
+    fix_checksums(&mut fixed);
+    check_items(&fixed);
 }
 
-fn mend_checksums(bytes: &mut [u8]) {
+fn fix_checksums(bytes: &mut [u8]) {
     let mut at = HEADER_BYTES;
     while let Some((header, rest)) = bytes.get_mut(at..).and_then(|rest| rest.split_at_mut_checked(FRAME_HEADER_BYTES))
     {
@@ -59,7 +59,7 @@ pub fn journal_open(script: &[u8]) {
     for key in 0..KEYS {
         let _ = cache.insert(Fingerprint::from_u128(key), Timestamp::from_millis(10_000)).expect("room");
         if key % 7 == 3 {
-            cache.forget(Fingerprint::from_u128(key - 1));
+            cache.remove(Fingerprint::from_u128(key - 1)).expect("a disk that works");
         }
     }
     drop(cache);
@@ -88,11 +88,11 @@ pub fn journal_open(script: &[u8]) {
     drop(cache);
     let again = open(&storage).expect("it was opened before");
     assert_eq!(held(&again), first);
-    assert!(again.recovery().is_some_and(|recovery| recovery.damage.iter().all(|damage| damage.kept_in.is_none())));
+    assert!(again.recovery().is_some_and(|recovery| recovery.damage.iter().all(|damage| damage.quarantined_in.is_none())));
 }
 
 fn open(storage: &Simulated) -> Result<DedupCache, crate::Error> {
     let horizon = Horizon::new(Duration::from_secs(1), Duration::from_secs(1));
     let config = Config::new(horizon).clock(Clock::Manual).max_keys(64).secret([7; 16]);
-    DedupCache::open_in(storage.boxed(), config, Durability::Process, OpenOptions::new())
+    DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Process, OpenOptions::new())
 }

@@ -1,7 +1,7 @@
 //! The whole cache against the rule.
 
-use super::{Claim, DedupCache};
-use crate::fuzzing::Choices;
+use super::Choices;
+use crate::unsync::{Claim, DedupCache};
 use crate::{Claimed, Clock, Config, Error, Horizon, MinMsgTime, Timestamp, Verdict, WhenFull};
 use std::collections::BTreeMap;
 use std::time::Duration;

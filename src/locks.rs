@@ -1,8 +1,10 @@
-//! Where what threads share gets its locks and atomics from (but the number of caches in this process, and the outcome of a
-//! write, which one thread sets once). There is one place for them so that the tests of
-//! interleavings run the same code under a scheduler that decides who goes next (`scheduled.rs`).
+//! The locks and atomics of what threads share. They come through one place so that the tests of
+//! interleavings run the same code under a scheduler that decides which thread goes next
+//! (`testing/scheduled.rs`). Two things order nothing and do not come through here: the number of
+//! shards in this process, and the outcome of a write, which one thread sets once.
 
 #[cfg(all(test, shuttle))]
+#[path = "testing/scheduled.rs"]
 mod scheduled;
 #[cfg(all(test, shuttle))]
 pub(crate) use scheduled::*;

@@ -1,9 +1,4 @@
-//! What the fuzzer calls, with any bytes, and the tests with those that it found worth keeping (`fuzz/corpus`) and others like
-//! them.
-
-pub use crate::engine::fuzzing::{index, pool, wheel};
-pub use crate::journal::fuzzing::{journal_decode, journal_open};
-pub use crate::unsync::fuzzing::unsync;
+//! Bytes of a fuzzer as choices.
 
 /// Bytes as choices, for as long as there are any.
 pub(crate) struct Choices<'a>(std::slice::Iter<'a, u8>);
@@ -51,25 +46,4 @@ impl<'a> Choices<'a> {
             252.. => span % 2,
         })
     }
-}
-
-#[cfg(test)]
-mod replay;
-
-#[cfg(test)]
-mod tests {
-    use super::replay::replay;
-
-    macro_rules! replays {
-        ($($target:ident)*) => {
-            $(
-                #[test]
-                fn $target() {
-                    replay(stringify!($target), super::$target);
-                }
-            )*
-        };
-    }
-
-    replays! { wheel index pool unsync journal_decode journal_open }
 }

@@ -1,7 +1,7 @@
 //! A disk in memory that knows what a crash may leave of it, and that fails when told to.
-#![cfg_attr(fuzzing, allow(dead_code))] // the fuzzer only damages files
+#![cfg_attr(oncewheel_fuzzing, allow(dead_code))] // the fuzzer only damages files
 
-use super::storage::{Appender, Storage};
+use crate::journal::{Appender, Storage};
 use crate::locks::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};

@@ -2,7 +2,7 @@
 
 use crate::Fingerprint;
 use crate::engine::pool::{CHUNK_KEYS, Pool, slot_at};
-use crate::fuzzing::Choices;
+use super::Choices;
 use std::collections::BTreeMap;
 
 /// As drawn in the pool's file.

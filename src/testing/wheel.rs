@@ -3,7 +3,7 @@
 use crate::Fingerprint;
 use crate::engine::pool::{NONE, Pool, chunk_of};
 use crate::engine::wheel::Wheel;
-use crate::fuzzing::Choices;
+use super::Choices;
 use std::collections::BTreeMap;
 
 /// Enough to fill a chunk.

@@ -3,7 +3,7 @@
 use crate::Fingerprint;
 use crate::engine::index::{Index, IndexHasher, Place};
 use crate::engine::pool::Pool;
-use crate::fuzzing::Choices;
+use super::Choices;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
