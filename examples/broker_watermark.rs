@@ -34,7 +34,7 @@ fn main() -> Result<(), Error> {
     // The backlog is worked off: now the broker's oldest message is new, and nothing older can come.
     cache.observe(min_msg_time(0, false, at(541)))?; // it does not know just now: nothing changes
     cache.observe(min_msg_time(at(541).as_millis(), false, at(541)))?;
-    println!("{} keys held, {} forgotten on time", cache.len(), cache.stats().forgotten_on_time);
+    println!("{} keys held, {} forgotten on time", cache.len(), cache.stats().expired);
     assert_eq!(cache.len(), 0);
 
     // A value in the wrong unit is refused, and wipes nothing.

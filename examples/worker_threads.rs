@@ -10,7 +10,7 @@ use std::time::Duration;
 fn main() -> Result<(), Error> {
     let horizon = Horizon::new(Duration::from_secs(600), Duration::from_secs(30));
     // A worker that hangs for a minute loses its claim to the next delivery.
-    let cache = DedupCache::new(Config::new(horizon).max_processing_time(Duration::from_secs(60)))?;
+    let cache = DedupCache::new(Config::new(horizon).lease(Duration::from_secs(60)))?;
     let (processed, skipped) = (AtomicU64::new(0), AtomicU64::new(0));
 
     let (send, receive) = mpsc::channel();

@@ -1,14 +1,15 @@
 //! Caches by queue, for a process that consumes from many.
 
 use crate::locks::DashMap;
-use crate::{Config, Error, sync::DedupCache};
+use crate::{Config, ConfigError, sync::DedupCache};
 
-/// One [`sync::DedupCache`](DedupCache) for each queue, made when the queue is first met. Each has its own configuration,
-/// watermark and secret: the same key in two queues is two keys, and a slow queue does not hold up the forgetting of
-/// another.
+/// One [`sync::DedupCache`](DedupCache) for each queue, made when the queue is first met.
 ///
-/// Shared by reference between threads; a look-up takes a sharded lock for some tens of nanoseconds. Keep the handle
-/// that it returns rather than looking it up for every message.
+/// Each has its own configuration, watermark and secret: the same key in two queues is two keys, and a
+/// slow queue does not hold up the expiry of another.
+///
+/// Shared by reference between threads. A lookup takes a sharded lock for some tens of nanoseconds;
+/// keep the handle that it returns rather than looking it up for every message.
 ///
 /// ```
 /// use oncewheel::{Config, Horizon, Registry, Verdict};
@@ -35,25 +36,27 @@ impl Registry {
         Self::default()
     }
 
-    /// The queue's cache, made with `config` if there is none yet. For a queue that has one `config` is not looked at.
+    /// The queue's cache, made with `config` if there is none yet. For a queue that has one, `config`
+    /// is ignored.
     ///
     /// # Errors
     ///
     /// As [`DedupCache::new`]; the queue then has no cache.
-    pub fn get_or_create(&self, queue: &str, config: Config) -> Result<DedupCache, Error> {
+    pub fn get_or_create(&self, queue: &str, config: Config) -> Result<DedupCache, ConfigError> {
         self.get_or_create_with(queue, || DedupCache::new(config))
     }
 
-    /// As [`get_or_create`](Self::get_or_create), for a cache that is made in another way: opened with a journal, say, for
-    /// which each queue needs a directory of its own. While it is made, look-ups of some other queues wait;
-    /// `make` must not use the registry itself, or it may wait for its own end.
+    /// As [`get_or_create`](Self::get_or_create), for a cache that is made in another way, such as
+    /// opened with a journal, for which each queue needs a directory of its own. While it is made,
+    /// lookups of some other queues wait. `make` must not use the registry itself, or it may wait for
+    /// its own end.
     ///
     /// # Errors
     ///
     /// Those of `make`; the queue then has no cache.
     ///
     /// ```
-    /// # use oncewheel::{Config, Durability, Horizon, Registry, sync::DedupCache};
+    /// # use oncewheel::{Config, Horizon, Registry, journal::Durability, sync::DedupCache};
     /// # let dir = std::env::temp_dir().join(format!("oncewheel-doc-registry-{}", std::process::id()));
     /// # let config = Config::new(Horizon::new(std::time::Duration::from_secs(60), std::time::Duration::from_secs(5)));
     /// let registry = Registry::new();
@@ -64,11 +67,11 @@ impl Registry {
     /// # std::fs::remove_dir_all(&dir).unwrap();
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
-    pub fn get_or_create_with(
+    pub fn get_or_create_with<E>(
         &self,
         queue: &str,
-        make: impl FnOnce() -> Result<DedupCache, Error>,
-    ) -> Result<DedupCache, Error> {
+        make: impl FnOnce() -> Result<DedupCache, E>,
+    ) -> Result<DedupCache, E> {
         if let Some(cache) = self.get(queue) {
             return Ok(cache);
         }
@@ -83,7 +86,8 @@ impl Registry {
         self.caches.get(queue).map(|cache| cache.clone())
     }
 
-    /// Takes a queue's cache out. Handles that are held elsewhere go on with it; its memory is freed with the last one.
+    /// Removes a queue's cache. Handles that are held elsewhere go on with it; its memory is freed with
+    /// the last one.
     ///
     /// ```
     /// # use oncewheel::{Config, Horizon, Registry};

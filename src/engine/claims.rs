@@ -106,6 +106,10 @@ impl Claims {
         ClaimId { hash, key, generation }
     }
 
+    pub(crate) fn is_open(&self, id: &ClaimId) -> bool {
+        self.open.get(&Claimant(id.hash, id.key)).is_some_and(|claim| claim.generation == id.generation)
+    }
+
     /// From now on the claim can be neither taken over nor swept, until it is closed. Returns the
     /// message's time; `None` if the claim was lost.
     pub(crate) fn begin_commit(&mut self, id: &ClaimId) -> Option<u64> {
@@ -211,7 +215,7 @@ mod tests {
         (IndexHasher::new([3, 5]).hash(key), key)
     }
 
-    fn open(claims: &mut Claims, number: u64, now: u64) -> u64 {
+    fn open(claims: &mut Claims, number: u64, now: u64) -> ClaimId {
         let (hash, key) = key(number);
         claims.open(hash, key, number, Some(now))
     }
@@ -232,9 +236,10 @@ mod tests {
         let (mut claims, mut others) = (Claims::new(None), Claims::new(None));
         let first = open(&mut claims, 1, 0);
         let second = open(&mut claims, 1, 0);
-        assert!(first < second && !(first..=second).contains(&open(&mut others, 1, 0)));
-        let (hash, key) = key(1);
-        assert_eq!((claims.close(hash, key, first), claims.close(hash, key, second)), (None, Some(1)));
+        let between = first.generation..=second.generation;
+        assert!(!between.is_empty() && !between.contains(&open(&mut others, 1, 0).generation));
+        assert_eq!((claims.begin_commit(&first), claims.begin_commit(&second)), (None, Some(1)));
+        assert_eq!((claims.close(&first), claims.close(&second)), (None, Some(1)));
         assert!(claims.is_empty());
     }
 
@@ -249,6 +254,21 @@ mod tests {
         assert!(state(&mut claims, 1, 10 + LEASE) == ClaimState::Open);
         assert!(state(&mut claims, 1, 11 + LEASE) == ClaimState::LeaseExpired);
         assert!(state(&mut unlimited, 1, u64::MAX) == ClaimState::Open);
+    }
+
+    #[test]
+    fn a_claim_that_is_being_committed_is_neither_taken_over_nor_swept() {
+        let mut claims = Claims::new(Some(LEASE));
+        let slow = open(&mut claims, 1, 0);
+        let (hash, key) = key(1);
+        assert!(!claims.is_committing(hash, key));
+        assert_eq!(state(&mut claims, 1, 1 + LEASE), ClaimState::LeaseExpired);
+        assert_eq!(claims.begin_commit(&slow), Some(1), "nobody has taken it over");
+        assert!(claims.is_committing(hash, key));
+        open_all(&mut claims, 2..2 + SWEEP_MIN as u64);
+        assert_eq!(claims.sweep(Some(u64::MAX), false, |_| true), SWEEP_MIN);
+        assert_eq!(state(&mut claims, 1, u64::MAX), ClaimState::Open);
+        assert_eq!(claims.close(&slow), Some(1));
     }
 
     #[test]

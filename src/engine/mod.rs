@@ -124,6 +124,10 @@ impl Shard {
         self.claims.len()
     }
 
+    pub(crate) fn is_open(&self, claim: &ClaimId) -> bool {
+        self.claims.is_open(claim)
+    }
+
     pub(crate) fn has_leases(&self) -> bool {
         self.claims.have_leases()
     }
@@ -215,6 +219,11 @@ impl Shard {
             Some(_) if self.pending.has_elsewhere(key) => Held::Pending,
             Some(_) => Held::Yes,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn commits_begun(&self) -> usize {
+        self.claims.keys().filter(|key| self.claims.is_committing(self.hash(*key), *key)).count()
     }
 
     /// Removes a committed key; `false` if there is none.

@@ -284,7 +284,7 @@ pub(crate) struct Filling<'a> {
     slot: u32,
     /// The header's deadline.
     deadline: u64,
-    /// The distances of all deadlines from it, ORed: as many bits as the greatest one.
+    /// The bitwise OR of all distances from it: as many bits as the greatest one has.
     distances: u64,
 }
 

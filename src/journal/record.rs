@@ -3,7 +3,7 @@
 //! `docs/journal-format.md` describes the format. A test compares its example with this file.
 
 use crate::Fingerprint;
-use crate::fingerprint::Secret;
+use crate::key::KeyHasher;
 
 /// The header is stored twice, so that a damaged byte does not cost a whole segment.
 pub(crate) const HEADER_BYTES: usize = 2 * COPY_BYTES;
@@ -41,8 +41,8 @@ pub(crate) enum HeaderError {
 }
 
 impl Header {
-    pub(crate) fn new(salt: u64, created: u64, secret: &Secret) -> Self {
-        Self { salt, created, secret_check: secret.check(salt) }
+    pub(crate) fn new(salt: u64, created: u64, hasher: &KeyHasher) -> Self {
+        Self { salt, created, secret_check: hasher.check(salt) }
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {

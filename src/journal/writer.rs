@@ -168,7 +168,7 @@ impl Writer {
             let latest = self.segments().map(|segment| segment.latest).fold(ops.latest, u64::max);
             ops.removed.iter().for_each(|key| record::encode_entry((*key, latest), &mut tombstones));
             for entries in tombstones.chunks(FRAME_ENTRIES_MAX * ENTRY_BYTES) {
-                drafts.push(Draft { kind: Kind::Forgotten, sequence: None, entries, latest });
+                drafts.push(Draft { kind: Kind::Removed, sequence: None, entries, latest });
             }
         }
         // After the tombstones: a key in both was evicted while its removal was pending, and then

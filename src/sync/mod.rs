@@ -464,6 +464,11 @@ impl DedupCache {
         self.inner.shards.held(key) == crate::engine::Held::Yes
     }
 
+    /// Claims whose keys are on the way to the journal.
+    pub(crate) fn commits_begun(&self) -> usize {
+        self.inner.shards.shards.iter().map(|local| local.lock().shard.commits_begun()).sum()
+    }
+
     pub(crate) fn with_journal<R>(
         &mut self,
         call: impl FnOnce(&mut crate::journal::Writer, &dyn crate::journal::Cache, u64) -> R,

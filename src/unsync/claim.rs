@@ -52,6 +52,11 @@ impl Claims {
         Some(claim.id)
     }
 
+    /// How many of the claims that were dropped and not yet released are still open.
+    pub(super) fn count_dropped(&self, is_open: impl Fn(&ClaimId) -> bool) -> usize {
+        self.dropped.ids.lock().iter().filter(|id| is_open(id)).count()
+    }
+
     /// Costs a plain load where no claim was dropped.
     #[inline]
     pub(super) fn release_dropped(&self, release: impl FnMut(ClaimId)) {

@@ -312,8 +312,11 @@ impl DedupCache {
         }
         match &mut self.journal {
             None => {
-                let is_lost = |id| self.state.shard.commit(id).is_none();
-                lost.extend(ids.iter().zip(places).filter_map(|(id, place)| is_lost(id).then_some(place)));
+                for (id, place) in ids.iter().zip(places) {
+                    if self.state.shard.commit(id).is_none() {
+                        lost.push(place);
+                    }
+                }
             }
             Some(journal) => journal.commit(&mut self.state, &ids, |at| lost.push(places[at]))?,
         }
@@ -432,12 +435,12 @@ impl DedupCache {
         self.len() == 0
     }
 
-    /// A snapshot of the counters. Takes microseconds at millions of keys. Claims that were dropped
-    /// since the last call still count as open.
+    /// A snapshot of the counters. Takes microseconds at millions of keys.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = front::stats(&self.state.progress);
         front::add_shard(&mut stats, &self.state.shard);
+        stats.claims_open -= self.claims.count_dropped(|claim| self.state.shard.is_open(claim));
         if let Some(journal) = &self.journal {
             (stats.journal_bytes, stats.journal_failures) = (journal.writer.bytes(), journal.writer.failures());
         }

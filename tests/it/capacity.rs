@@ -21,14 +21,14 @@ on_both_fronts! {
                 assert_eq!(cache.insert(&key(number), Some(5)), Ok(Verdict::Fresh), "{number} of {max_keys}");
             }
             for _ in 0..3 {
-                assert_eq!(cache.insert("one more", Some(5)), Err(Error::Full));
-                assert!(matches!(cache.claim("one more", Some(5)), Err(Error::Full)));
+                assert!(matches!(cache.insert("one more", Some(5)), Err(Error::Full { .. })));
+                assert!(matches!(cache.claim("one more", Some(5)), Err(Error::Full { .. })));
             }
             for number in 0..max_keys {
                 assert_eq!(cache.insert(&key(number), Some(5)), Ok(Verdict::Duplicate));
             }
             let stats = cache.stats();
-            assert_eq!((stats.fresh, stats.forgotten_early, cache.len()), (max_keys as u64, 0, max_keys));
+            assert_eq!((stats.fresh, stats.evicted, cache.len()), (max_keys as u64, 0, max_keys));
             cache.validate();
         }
     }
@@ -41,7 +41,7 @@ on_both_fronts! {
             for number in 0..5_000 {
                 assert_eq!(cache.insert(&format!("{round}/{number}"), Some(time)), Ok(Verdict::Fresh));
             }
-            assert_eq!(cache.insert("one more", Some(time)), Err(Error::Full));
+            assert!(matches!(cache.insert("one more", Some(time)), Err(Error::Full { .. })));
             cache.observe_known(time + 2000).unwrap();
             cache.validate();
         }
@@ -61,7 +61,7 @@ on_both_fronts! {
         let ahead = Timestamp::now().as_millis() + 30_000; // so that it is not below the watermark, nor over soon
         let mut cache = waiting(1);
         assert_eq!(cache.insert("b", Some(ahead)), Ok(Verdict::Fresh));
-        assert_eq!(cache.insert("c", Some(ahead)), Err(Error::Full));
+        assert!(matches!(cache.insert("c", Some(ahead)), Err(Error::Full { .. })));
         cache.validate();
         let mut cache = waiting(1);
         let mut verdicts = Vec::new();
@@ -80,12 +80,12 @@ on_both_fronts! {
         let mut cache = C::new(config(2)).unwrap();
         let Ok(Claimed::Fresh(first)) = cache.claim("a", Some(5)) else { panic!() };
         let Ok(Claimed::Fresh(second)) = cache.claim("b", Some(5)) else { panic!() };
-        assert_eq!(cache.insert("c", Some(5)), Err(Error::Full));
+        assert!(matches!(cache.insert("c", Some(5)), Err(Error::Full { .. })));
         cache.commit(first).unwrap();
-        assert_eq!(cache.insert("c", Some(5)), Err(Error::Full));
+        assert!(matches!(cache.insert("c", Some(5)), Err(Error::Full { .. })));
         cache.abort(second);
         assert_eq!(cache.insert("c", Some(5)), Ok(Verdict::Fresh));
-        assert!(cache.forget("a"));
+        assert!(cache.remove("a"));
         assert_eq!(cache.insert("d", Some(5)), Ok(Verdict::Fresh));
         cache.validate();
     }
@@ -95,7 +95,7 @@ on_both_fronts! {
         let mut verdicts = Vec::new();
         let entry = |cache: &C, number| (cache.fingerprint(&key(number)), Timestamp::from_millis(5));
         let batch: Vec<_> = (0..80).map(|number| entry(&cache, number % 60)).collect();
-        assert_eq!(cache.insert_batch(&batch, &mut verdicts), Err(Error::Full));
+        assert!(matches!(cache.insert_batch(&batch, &mut verdicts), Err(Error::Full { .. })));
         assert_eq!(verdicts, [Verdict::Fresh; 50]);
         let known: Vec<_> = (0..50).map(|number| entry(&cache, number)).collect();
         assert_eq!(cache.insert_batch(&known, &mut verdicts), Ok(()));
@@ -107,14 +107,14 @@ on_both_fronts! {
     fn forget_oldest_forgets_what_would_expire_first_and_counts_it<C: Front>() {
         // In many small shards, the oldest of all.
         for shards in [1, 16] {
-            let mut cache = C::new(config(100).shards(shards).when_full(WhenFull::ForgetOldest)).unwrap();
+            let mut cache = C::new(config(100).shards(shards).when_full(WhenFull::EvictOldest)).unwrap();
             cache.observe_known(1000).unwrap();
             for number in 0..300u64 {
                 assert_eq!(cache.insert(&key(number as usize), Some(1000 + number)), Ok(Verdict::Fresh));
             }
             let stats = cache.stats();
-            assert_eq!((stats.keys_live, stats.forgotten_early), (100, 200));
-            let since = stats.vouches_since.unwrap().as_millis();
+            assert_eq!((stats.keys_live, stats.evicted), (100, 200));
+            let since = stats.complete_since.unwrap().as_millis();
             // The deadlines of slots two wheel levels up are 8 ms wide.
             assert!((1200..=1208).contains(&since), "{since}");
             for number in (since - 1000)..300 {
@@ -126,7 +126,7 @@ on_both_fronts! {
     }
 
     fn forget_oldest_holds_max_keys_at_scale_and_in_batches<C: Front>() {
-        let mut cache = C::new(config(20_000).shards(4).when_full(WhenFull::ForgetOldest)).unwrap();
+        let mut cache = C::new(config(20_000).shards(4).when_full(WhenFull::EvictOldest)).unwrap();
         let mut verdicts = Vec::new();
         for round in 0..60u64 {
             let time = Timestamp::from_millis(1000 + round);
@@ -138,8 +138,8 @@ on_both_fronts! {
         cache.validate();
         let stats = cache.stats();
         assert!(stats.keys_live <= 20_000 && stats.keys_live > 19_000, "{}", stats.keys_live);
-        assert_eq!(stats.keys_live as u64 + stats.forgotten_early, 60_000);
-        let since = stats.vouches_since.unwrap().as_millis() - 1000;
+        assert_eq!(stats.keys_live as u64 + stats.evicted, 60_000);
+        let since = stats.complete_since.unwrap().as_millis() - 1000;
         assert!(since < 50, "of 20 rounds that fit, most are vouched for: since {since}");
         for round in since..60 {
             for number in 0..1000 {
@@ -149,9 +149,9 @@ on_both_fronts! {
     }
 
     fn forget_oldest_with_only_claims_is_full<C: Front>() {
-        let mut cache = C::new(config(1).when_full(WhenFull::ForgetOldest)).unwrap();
+        let mut cache = C::new(config(1).when_full(WhenFull::EvictOldest)).unwrap();
         let Ok(Claimed::Fresh(claim)) = cache.claim("a", Some(5)) else { panic!() };
-        assert_eq!(cache.insert("b", Some(5)), Err(Error::Full));
+        assert!(matches!(cache.insert("b", Some(5)), Err(Error::Full { .. })));
         cache.commit(claim).unwrap();
         assert_eq!(cache.insert("b", Some(5)), Ok(Verdict::Fresh));
     }
@@ -162,7 +162,7 @@ on_both_fronts! {
         let before = cache.stats().memory_bytes;
         for _ in 0..100_000 {
             let _ = cache.insert("comes and goes", Some(5)).unwrap();
-            assert!(cache.forget("comes and goes"));
+            assert!(cache.remove("comes and goes"));
         }
         cache.validate();
         let after = cache.stats().memory_bytes;
@@ -174,7 +174,7 @@ on_both_fronts! {
         for round in 0..200_000 {
             let random = round * 7919 % 1009;
             if cache.insert(&key(random), Some(5 + random as u64 % 3)) == Ok(Verdict::Duplicate) {
-                assert!(cache.forget(&key(random)));
+                assert!(cache.remove(&key(random)));
             }
             if round % 10_000 == 0 {
                 cache.validate();

@@ -13,7 +13,7 @@ fn config() -> Config {
 }
 
 fn with_lease(millis: u64) -> Config {
-    config().max_processing_time(Duration::from_millis(millis))
+    config().lease(Duration::from_millis(millis))
 }
 
 fn fresh<C: Front>(cache: &mut C, key: &str, time: u64) -> C::Claim {
@@ -33,7 +33,7 @@ on_both_fronts! {
         let claim = fresh(&mut cache, "a", 5);
         assert!(is_in_flight(&mut cache, "a", 5));
         assert_eq!(cache.insert("a", Some(5)), Ok(Verdict::InFlight));
-        assert!(!cache.forget("a"), "a claim is not a committed key");
+        assert!(!cache.remove("a"), "a claim is not a committed key");
         cache.abort(claim);
         let claim = fresh(&mut cache, "a", 5);
         cache.commit(claim).unwrap();
@@ -66,14 +66,48 @@ on_both_fronts! {
         cache.validate();
     }
 
-    fn plain_values_are_outcomes_and_mean_done<C: Front>() {
-        let cache = sync::DedupCache::new(config()).unwrap();
-        let panics = || cache.process_once("a", Timestamp::from_millis(5), || panic!("never returns"));
-        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
-        assert_eq!(cache.process_once("a", Timestamp::from_millis(5), || 7), Ok(Claimed::Fresh(7)));
-        assert_eq!(cache.process_once("a", Timestamp::from_millis(5), || "seven"), Ok(Claimed::Duplicate));
-        let mut cache = C::new(config()).unwrap();
-        assert_eq!(cache.process_once("a", 5, || Ok(())), Ok(Claimed::Fresh(Ok(()))));
+    fn a_dropped_claim_is_released_and_several_can_be_open<C: Front>() {
+        let mut cache = C::new(config().max_keys(3)).unwrap();
+        let (first, second, third) = (fresh(&mut cache, "a", 5), fresh(&mut cache, "b", 5), fresh(&mut cache, "c", 5));
+        assert_eq!(cache.stats().claims_open, 3);
+        drop(second);
+        assert_eq!(cache.stats().claims_open, 2);
+        assert_eq!(cache.insert("d", Some(5)), Ok(Verdict::Fresh), "the dropped claim has left its place");
+        assert!(matches!(cache.claim("b", Some(5)), Err(Error::Full { .. })));
+        drop(third);
+        let again = fresh(&mut cache, "c", 5);
+        cache.commit(first).unwrap();
+        cache.commit(again).unwrap();
+        assert_eq!(cache.stats().claims_open, 0);
+        cache.validate();
+    }
+
+    fn what_became_of_a_claim_that_was_lost_is_not_changed_by_dropping_it<C: Front>() {
+        let mut cache = C::new(with_lease(100)).unwrap();
+        cache.advance(1000);
+        let slow = fresh(&mut cache, "a", 1000);
+        cache.advance(2000);
+        let second = fresh(&mut cache, "a", 1000);
+        drop(slow);
+        assert_eq!(cache.stats().claims_open, 1);
+        assert!(is_in_flight(&mut cache, "a", 1000), "of the second");
+        cache.commit(second).unwrap();
+        assert_eq!(cache.insert("a", Some(1000)), Ok(Verdict::Duplicate));
+        cache.validate();
+    }
+
+    fn a_claim_of_another_cache_commits_nothing_and_is_released<C: Front>() {
+        let (mut cache, mut other) = (C::new(config()).unwrap(), C::new(config()).unwrap());
+        let claim = fresh(&mut other, "a", 5);
+        let own = fresh(&mut cache, "b", 5);
+        let committed = cache.commit_batch(vec![claim, own]).unwrap();
+        assert_eq!((committed.lost(), committed.contains(0), committed.contains(1)), (&[0][..], false, true));
+        assert_eq!(committed.all(), Err(Error::ClaimLost));
+        assert_eq!((cache.stats().claims_open, other.stats().claims_open), (0, 0));
+        assert_eq!(cache.insert("a", Some(5)), Ok(Verdict::Fresh));
+        assert_eq!(cache.insert("b", Some(5)), Ok(Verdict::Duplicate));
+        cache.validate();
+        other.validate();
     }
 
     fn without_a_lease_a_leaked_claim_is_never_taken_over<C: Front>() {
@@ -144,7 +178,7 @@ on_both_fronts! {
             std::mem::forget(fresh(&mut cache, &number.to_string(), 1000));
         }
         cache.advance(1_000_000);
-        assert_eq!(cache.insert("b", Some(1_000_000)), Err(Error::Full), "their copies can still come");
+        assert_eq!(cache.insert("b", Some(1_000_000)), Err(Error::Full { .. }), "their copies can still come");
         cache.observe_known(1_000_000).unwrap();
         assert_eq!(cache.insert("b", Some(1_000_000)), Ok(Verdict::Fresh));
         cache.validate();
@@ -261,14 +295,14 @@ fn max_keys_is_exact_under_contention() {
                         ) {
                             Ok(Verdict::Fresh) => _ = fresh.fetch_add(1, SeqCst),
                             Ok(verdict) => panic!("{verdict:?}"),
-                            Err(error) => assert_eq!(error, Error::Full),
+                            Err(error) => assert_eq!(error, Error::Full { .. }),
                         }
                     }
                 });
             }
         });
         assert_eq!((fresh.load(SeqCst), cache.len()), (3_000, 3_000));
-        assert_eq!(cache.insert("one more", Timestamp::from_millis(5)), Err(Error::Full));
+        assert!(matches!(cache.insert("one more", Timestamp::from_millis(5)), Err(Error::Full { .. })));
         cache.validate();
     }
 }

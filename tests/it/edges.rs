@@ -98,7 +98,7 @@ on_both_fronts! {
             edge.follow(now);
             edge.check();
         }
-        assert!(steps > 500 && edge.cache.stats().forgotten_on_time > 1_000, "{steps} steps");
+        assert!(steps > 500 && edge.cache.stats().expired > 1_000, "{steps} steps");
         assert_eq!(edge.cache.stats().clamped_times, 0);
     }
 

@@ -1,6 +1,6 @@
 //! Both fronts behind one trait, so that every promise is tested on each.
 
-use oncewheel::{Claimed, Config, Error, Fingerprint, MinMsgTime, Stats, Timestamp, Verdict, sync, unsync};
+use oncewheel::{Claimed, Committed, Config, Error, Fingerprint, MinMsgTime, Stats, Timestamp, Verdict, sync, unsync};
 
 pub(crate) trait Front: Sized {
     type Claim;
@@ -11,15 +11,17 @@ pub(crate) trait Front: Sized {
     fn claim(&mut self, key: &str, time: Option<u64>) -> Result<Claimed<Self::Claim>, Error>;
     fn commit(&mut self, claim: Self::Claim) -> Result<(), Error>;
     fn abort(&mut self, claim: Self::Claim);
+    fn commit_batch(&mut self, claims: Vec<Self::Claim>) -> Result<Committed, Error>;
     fn process_once(
         &mut self,
         key: &str,
         time: u64,
         handler: impl FnOnce() -> Result<(), ()>,
     ) -> Result<Claimed<Result<(), ()>>, Error>;
-    fn forget(&mut self, key: &str) -> bool;
+    fn remove(&mut self, key: &str) -> bool;
     fn observe(&mut self, min_msg_time: MinMsgTime) -> Result<(), Error>;
     fn advance(&mut self, now: u64);
+    fn maintain(&mut self);
     fn watermark(&self) -> Option<u64>;
     fn fingerprint(&self, key: &str) -> Fingerprint;
     fn len(&self) -> usize;
@@ -38,7 +40,7 @@ macro_rules! front {
             type Claim = $claim;
 
             fn new(config: Config) -> Result<Self, Error> {
-                <$cache>::new(config)
+                Ok(<$cache>::new(config)?)
             }
             fn insert(&mut self, key: &str, time: Option<u64>) -> Result<Verdict, Error> {
                 <$cache>::insert(self, key, time.map(Timestamp::from_millis))
@@ -59,6 +61,9 @@ macro_rules! front {
             fn abort(&mut self, claim: $claim) {
                 $abort(self, claim)
             }
+            fn commit_batch(&mut self, claims: Vec<$claim>) -> Result<Committed, Error> {
+                <$cache>::commit_batch(self, claims)
+            }
             fn process_once(
                 &mut self,
                 key: &str,
@@ -67,20 +72,23 @@ macro_rules! front {
             ) -> Result<Claimed<Result<(), ()>>, Error> {
                 <$cache>::process_once(self, key, Timestamp::from_millis(time), handler)
             }
-            fn forget(&mut self, key: &str) -> bool {
-                <$cache>::forget(self, key)
+            fn remove(&mut self, key: &str) -> bool {
+                <$cache>::remove(self, key).expect("no journal that could fail")
             }
             fn observe(&mut self, min_msg_time: MinMsgTime) -> Result<(), Error> {
                 <$cache>::observe(self, min_msg_time)
             }
             fn advance(&mut self, now: u64) {
-                <$cache>::advance(self, Timestamp::from_millis(now));
+                <$cache>::advance(self, Timestamp::from_millis(now)).expect("a manual clock");
+            }
+            fn maintain(&mut self) {
+                <$cache>::maintain(self).expect("no journal that could fail");
             }
             fn watermark(&self) -> Option<u64> {
                 <$cache>::watermark(self).map(Timestamp::as_millis)
             }
             fn fingerprint(&self, key: &str) -> Fingerprint {
-                <$cache>::fingerprint(self, key.as_bytes())
+                <$cache>::fingerprint(self, key)
             }
             fn len(&self) -> usize {
                 <$cache>::len(self)

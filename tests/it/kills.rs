@@ -11,7 +11,8 @@ mod recovery;
 mod script;
 
 use crate::fronts::Front;
-use oncewheel::{Config, Durability, Error, sync, unsync};
+use oncewheel::journal::Durability;
+use oncewheel::{Config, Error, sync, unsync};
 use std::path::Path;
 
 /// What a front can do in a directory.

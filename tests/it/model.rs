@@ -197,7 +197,7 @@ fn run<C: Front>(settings: Settings, starts_at: Option<u64>, steps: &[Step]) {
                     Ok(Claimed::Duplicate) => (Answer::Duplicate, None),
                     Ok(Claimed::InFlight) => (Answer::InFlight, None),
                     Ok(Claimed::TooOld) => (Answer::TooOld, None),
-                    Err(Error::Full) => (Answer::Full, None),
+                    Err(Error::Full { .. }) => (Answer::Full, None),
                     Err(other) => panic!("{other}"),
                 };
                 assert!(allowed.contains(&answer), "{step:?}: {answer:?}, not one of {allowed:?}");
@@ -214,7 +214,7 @@ fn run<C: Front>(settings: Settings, starts_at: Option<u64>, steps: &[Step]) {
             }
             Step::Commit { which } if !claims.is_empty() => {
                 let (key, time, claim) = claims.swap_remove(which.index(claims.len()));
-                assert_eq!(cache.commit(claim), Ok(()), "without max_processing_time no claim is lost");
+                assert_eq!(cache.commit(claim), Ok(()), "without lease no claim is lost");
                 model.claims.remove(&key);
                 model.commit(key, time);
             }
@@ -225,7 +225,7 @@ fn run<C: Front>(settings: Settings, starts_at: Option<u64>, steps: &[Step]) {
             }
             Step::Commit { .. } | Step::Abort { .. } => {}
             Step::Forget { key } => {
-                let was_held = cache.forget(&name(*key));
+                let was_held = cache.remove(&name(*key));
                 match model.forget(*key) {
                     Some((deadline, _)) => assert!(was_held || deadline < model.watermark),
                     None => assert!(!was_held),
@@ -260,7 +260,7 @@ fn judge(model: &mut Model, counts: &mut [u64; 4], key: u8, time: u64, answer: R
         Ok(Verdict::Duplicate) => Answer::Duplicate,
         Ok(Verdict::InFlight) => Answer::InFlight,
         Ok(Verdict::TooOld) => Answer::TooOld,
-        Err(Error::Full) => Answer::Full,
+        Err(Error::Full { .. }) => Answer::Full,
         Err(other) => panic!("{other}"),
     };
     assert!(allowed.contains(&answer), "key {key} at {time}: {answer:?}, not one of {allowed:?}");

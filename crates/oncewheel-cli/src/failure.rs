@@ -48,9 +48,9 @@ impl Failure {
             Self::Create { .. } => 73,
             Self::Read { .. } | Self::Write { .. } | Self::NotRecorded { .. } => 74,
             Self::Refused { .. } | Self::JournalTooLarge { .. } => 75,
-            Self::Journal(error) => match error.problem() {
+            Self::Journal(error) => match error.kind() {
                 Problem::Locked => 75,
-                Problem::Io(_) | Problem::Stopped => 74,
+                Problem::Io(_) | ErrorKind::Poisoned => 74,
                 _ => 66,
             },
             Self::OutputClosed => 0,
@@ -100,13 +100,13 @@ impl fmt::Display for Failure {
 /// The library speaks of its own settings where it says what to do.
 fn in_terms_of_options(error: &JournalError) -> String {
     let (path, text) = (error.path().display(), error.to_string());
-    match error.problem() {
+    match error.kind() {
         Problem::Damaged => {
             let (what, _) = text.split_once("; ").unwrap_or((&text, ""));
             format!("{what}; nothing was changed: leave --strict out to take what is whole")
         }
-        Problem::OtherSecret => format!("{path} belongs to another journal: it was written under another secret"),
-        Problem::NoSecret => format!(
+        ErrorKind::SecretMismatch => format!("{path} belongs to another journal: it was written under another secret"),
+        ErrorKind::SecretMissing => format!(
             "{path} is missing or damaged, and without the secret the journal cannot be read: put it back, or empty the \
              directory to begin anew"
         ),

@@ -13,7 +13,7 @@ pub(crate) fn open(dir: &Path, config: Config, options: &JournalOptions) -> Resu
         Outlasts::Process => Durability::Process,
         Outlasts::Power => Durability::Power,
     };
-    let mode = if options.strict { OpenMode::Strict } else { OpenMode::Salvage };
+    let mode = if options.strict { OpenMode::Strict } else { OpenMode::Recover };
     let mut bar = OpeningBar::new();
     let open_options = OpenOptions::new().mode(mode).on_progress(|progress| bar.update(&progress));
     let opened = DedupCache::open_with(dir, config, durability, open_options);

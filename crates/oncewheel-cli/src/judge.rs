@@ -87,7 +87,7 @@ impl Judge {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`], and [`Error::Journal`] once the journal is not to be trusted any more.
+    /// [`Error::Full { .. }`], and [`Error::Journal`] once the journal is not to be trusted any more.
     #[inline]
     pub(crate) fn judge(
         &mut self,

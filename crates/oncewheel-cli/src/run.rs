@@ -146,7 +146,7 @@ impl Run<'_> {
 fn opening_failure(error: Error, options: &Options) -> Failure {
     match error {
         Error::Journal(error) => Failure::Journal(error),
-        Error::Full => Failure::JournalTooLarge { keys_max: options.limits.max_keys },
+        Error::Full { .. } => Failure::JournalTooLarge { keys_max: options.limits.max_keys },
         error => Failure::Usage(with_option_names(&error)),
     }
 }

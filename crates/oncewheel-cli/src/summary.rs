@@ -30,8 +30,8 @@ pub(crate) struct Summary {
     /// How far behind the watermark the oldest of the `too_old` was
     too_old_by_ms_max: u64,
     clamped_times: u64,
-    refused_times: u64,
-    forgotten_on_time: u64,
+    rejected_watermarks: u64,
+    expired: u64,
     watermark_ms: Option<u64>,
     elapsed_ms: u64,
     deliveries_per_second: u64,
@@ -78,8 +78,8 @@ impl Summary {
             late_duplicates: stats.late_duplicates,
             too_old_by_ms_max: peaks.too_old_by_ms,
             clamped_times: stats.clamped_times,
-            refused_times: stats.refused_times,
-            forgotten_on_time: stats.forgotten_on_time,
+            rejected_watermarks: stats.rejected_watermarks,
+            expired: stats.expired,
             watermark_ms: stats.watermark.map(Timestamp::as_millis),
             elapsed_ms: millis(elapsed),
             deliveries_per_second: (deliveries as f64 / elapsed.as_secs_f64().max(1e-6)) as u64,
@@ -141,8 +141,8 @@ impl Summary {
                 "  (on input that an earlier run had read already, these are deliveries whose time was over by its end)"
             )?;
         }
-        if self.clamped_times + self.refused_times > 0 {
-            let (clamped, refused) = (HumanCount(self.clamped_times), HumanCount(self.refused_times));
+        if self.clamped_times + self.rejected_watermarks > 0 {
+            let (clamped, refused) = (HumanCount(self.clamped_times), HumanCount(self.rejected_watermarks));
             let skew = durations::text(self.max_clock_skew);
             writeln!(
                 f,

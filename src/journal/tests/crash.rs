@@ -113,7 +113,7 @@ impl<S: Subject> Run<S> {
                 }
             }
             Op::Forget => {
-                let is_forgotten = cache.remove("a");
+                let is_forgotten = cache.take_out("a").unwrap();
                 assert!(is_forgotten || !self.is_known("a"));
                 self.model.keys.remove("a");
             }

@@ -1,7 +1,7 @@
 //! Damaged segments: nothing is invented, what is whole is found.
 
 use super::*;
-use crate::journal::{Damage, OpenMode, Problem};
+use crate::journal::{self, Damage, OpenMode};
 
 const KEYS_PER_FRAME: usize = 16;
 const SEGMENT_BYTES: usize = 16 << 10;
@@ -9,7 +9,7 @@ const SEGMENT_BYTES: usize = 16 << 10;
 /// A segment of this size or a little less, with its frames' keys.
 fn filled() -> (Disk, String, usize) {
     let storage = Simulated::default();
-    let mut cache = open(&storage, OpenMode::Salvage).unwrap();
+    let mut cache = open(&storage, OpenMode::Recover).unwrap();
     let mut frames = 0;
     loop {
         let entries = frame(frames).map(|key| (Fingerprint::from_u128(key), Timestamp::from_millis(10_000)));
@@ -33,7 +33,7 @@ fn frame(number: usize) -> impl Iterator<Item = u128> {
 
 fn open(storage: &Simulated, mode: OpenMode) -> Result<unsync::DedupCache, Error> {
     let config = config().max_keys(4_096);
-    unsync::DedupCache::open_in(storage.boxed(), config, Durability::Process, OpenOptions::new().mode(mode))
+    unsync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Process, OpenOptions::new().mode(mode))
 }
 
 /// Opens a disk whose segment is replaced by these bytes; how many of the frames are held as a whole, where none may be in
@@ -41,7 +41,7 @@ fn open(storage: &Simulated, mode: OpenMode) -> Result<unsync::DedupCache, Error
 fn frames_of(disk: &Disk, name: &str, bytes: Vec<u8>, frames: usize) -> (usize, Vec<Damage>) {
     let mut files = disk.contents();
     files.insert(name.to_owned(), bytes);
-    let cache = open(&Simulated::on(Disk::of(files)), OpenMode::Salvage).unwrap();
+    let cache = open(&Simulated::on(Disk::of(files)), OpenMode::Recover).unwrap();
     let mut whole = 0;
     for number in 0..frames {
         let held = frame(number).filter(|key| cache.holds(Fingerprint::from_u128(*key))).count();
@@ -93,17 +93,17 @@ fn a_torn_end_is_cut_off_and_kept_and_damage_elsewhere_stays_and_strict_refuses_
         files.insert(name.clone(), bytes.clone());
         let storage = Simulated::on(Disk::of(files.clone()));
         let Err(Error::Journal(error)) = open(&storage, OpenMode::Strict) else { panic!("damaged") };
-        assert_eq!(error.problem(), Problem::Damaged);
+        assert_eq!(error.kind(), journal::ErrorKind::Damaged);
         assert!(error.to_string().contains("unreadable bytes at"), "{error}");
         assert_eq!(storage.disk().contents(), files, "nothing was changed");
 
-        let cache = open(&storage, OpenMode::Salvage).unwrap();
+        let cache = open(&storage, OpenMode::Recover).unwrap();
         assert_eq!(cache.len(), (frames - 1) * KEYS_PER_FRAME);
         let [damage] = &*cache.recovery().unwrap().damage else { panic!("one place") };
         let [offset, length] = [damage.offset, damage.bytes].map(|number| number as usize);
-        assert_eq!(damage.kept_in.is_some(), is_tail);
+        assert_eq!(damage.quarantined_in.is_some(), is_tail);
         let after = storage.disk().contents();
-        if let Some(kept) = &damage.kept_in {
+        if let Some(kept) = &damage.quarantined_in {
             assert_eq!(after[kept.to_str().unwrap()], bytes[offset..offset + length]);
             assert_eq!(after[&name], bytes[..offset]);
         } else {
@@ -125,8 +125,8 @@ fn a_segment_of_a_later_version_is_refused_and_not_taken_for_damage() {
         let checksum = crc32c::crc32c(&copy[..40]);
         copy[40..44].copy_from_slice(&checksum.to_le_bytes());
     }
-    let Err(Error::Journal(error)) = open(&Simulated::on(Disk::of(files)), OpenMode::Salvage) else { panic!("later") };
-    assert_eq!(error.problem(), Problem::LaterVersion);
+    let Err(Error::Journal(error)) = open(&Simulated::on(Disk::of(files)), OpenMode::Recover) else { panic!("later") };
+    assert_eq!(error.kind(), journal::ErrorKind::UnsupportedVersion);
 }
 
 #[test]

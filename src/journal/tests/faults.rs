@@ -1,8 +1,8 @@
 //! Every call to the file system fails, once or from then on: what was answered stays true.
 
 use super::*;
-use crate::journal::simulated::Fault;
-use crate::journal::{OpenMode, Problem};
+use crate::testing::disk::Fault;
+use crate::journal::{self, OpenMode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
@@ -13,11 +13,11 @@ const FAULTS: [Fault; 3] =
 #[derive(Default)]
 struct Answers {
     committed: BTreeMap<&'static str, u64>,
-    /// Whether these count after a restart is not known: the journal has stopped over them.
+    /// Whether these count after a restart is not known: they poisoned the journal.
     unknown: BTreeSet<&'static str>,
     /// At least, and at most.
     watermark: (u64, u64),
-    is_stopped: bool,
+    is_poisoned: bool,
 }
 
 impl Answers {
@@ -27,9 +27,9 @@ impl Answers {
                 self.committed.insert(key, time);
             }),
             Err(Error::Journal(error)) => {
-                if error.problem() == Problem::Stopped {
+                if error.kind() == journal::ErrorKind::Poisoned {
                     self.unknown.extend(keys);
-                    self.is_stopped = true;
+                    self.is_poisoned = true;
                 }
             }
             Err(other) => panic!("{other}"),
@@ -84,13 +84,18 @@ fn live<S: Subject>(durability: Durability, calls: std::ops::Range<usize>, fault
             let commit = cache.finish(claim);
             answers.note(&["d"], 11_000, commit);
         }
-        Err(Error::Journal(error)) => assert!(error.problem() == Problem::Stopped && answers.is_stopped),
+        Err(Error::Journal(error)) => assert!(error.kind() == journal::ErrorKind::Poisoned && answers.is_poisoned),
         other => panic!("{:?}", other.map(|_| ())),
     }
-    if cache.remove("a") {
-        answers.committed.remove("a");
-    } else if cache.with_writer(|writer, _, _| writer.check()).is_err() {
-        answers.unknown.insert("a"); // a tombstone may have been written before the journal stopped
+    match cache.take_out("a") {
+        Ok(true) => drop(answers.committed.remove("a")),
+        Ok(false) => assert!(!answers.committed.contains_key("a")),
+        Err(Error::Journal(error)) if error.kind() == journal::ErrorKind::Poisoned => {
+            answers.unknown.insert("a"); // a tombstone may have been written before that
+            answers.is_poisoned = true;
+        }
+        Err(Error::Journal(_)) => {}
+        Err(other) => panic!("{other}"),
     }
     cache.with_writer(|writer, keys, watermark| {
         writer.seal();
@@ -106,7 +111,7 @@ fn live<S: Subject>(durability: Durability, calls: std::ops::Range<usize>, fault
         })
         .collect();
     if claims.len() == 2 {
-        let committed = cache.finish_all(claims).map(|lost| assert!(lost.is_empty()));
+        let committed = cache.finish_all(claims).map(|committed| assert_eq!(committed.all(), Ok(())));
         answers.note(&["e", "f"], 12_600, committed);
     }
     cache.with_writer(|writer, _, _| writer.seal());
@@ -153,7 +158,7 @@ on_both_fronts! {
         storage.fail(storage.calls()..usize::MAX, Fault::Short(ErrorKind::StorageFull));
         for key in ["b", "c"] {
             let Err(Error::Journal(error)) = cache.put(key, 10_000) else { panic!("full") };
-            assert_eq!(error.problem(), Problem::Io(ErrorKind::StorageFull), "{error}");
+            assert_eq!(error.kind(), journal::ErrorKind::Io(ErrorKind::StorageFull), "{error}");
             assert!(!cache.is_held(key));
         }
         assert_eq!(cache.put("a", 10_000), Ok(Verdict::Duplicate), "reads go on");
@@ -227,14 +232,14 @@ on_both_fronts! {
             let mut cache = S::open(&storage, Durability::Process).unwrap();
             assert!(cache.is_held("a") && !cache.is_held("b"));
             let [damage] = &*cache.report().damage else { panic!("one torn end") };
-            assert_eq!((damage.bytes, &damage.kept_in), (53, &None));
+            assert_eq!((damage.bytes, &damage.quarantined_in), (53, &None));
             assert!(matches!(cache.put("b", 10_000), Err(Error::Journal(_))));
         }
         storage.fail(storage.calls() + 5..usize::MAX, Fault::Error(ErrorKind::Other));
         assert!(matches!(S::open(&storage, Durability::Process).err(), Some(Error::Journal(_))), "not for want of room");
         storage.fail(0..0, Fault::Error(ErrorKind::Other));
         let mut cache = S::open(&storage, Durability::Process).unwrap();
-        assert!(cache.report().damage[0].kept_in.is_some());
+        assert!(cache.report().damage[0].quarantined_in.is_some());
         assert_eq!(cache.put("b", 10_000), Ok(Verdict::Fresh));
     }
 
@@ -244,7 +249,7 @@ on_both_fronts! {
         let _ = cache.put("a", 10_000).unwrap();
         storage.fail(storage.calls() + 1..usize::MAX, Fault::Error(ErrorKind::Other));
         let Err(Error::Journal(error)) = cache.put("b", 10_000) else { panic!("no disk") };
-        assert_eq!(error.problem(), Problem::Stopped);
+        assert_eq!(error.kind(), journal::ErrorKind::Poisoned);
         assert!(error.to_string().contains("stop consuming"), "{error}");
         storage.fail(0..0, Fault::Error(ErrorKind::Other));
         assert!(matches!(cache.put("c", 10_000), Err(Error::Journal(_))), "not trusted again");

@@ -1,7 +1,7 @@
 //! The bytes, against `docs/journal-format.md`.
 
 use crate::Fingerprint;
-use crate::fingerprint::Secret;
+use crate::key::KeyHasher;
 use crate::journal::record::{
     FRAME_HEADER_BYTES, Frames, HEADER_BYTES, Header, Item, Kind, Mark, encode_entry, encode_frame,
 };
@@ -22,7 +22,7 @@ fn documented() -> Vec<u8> {
 }
 
 fn example() -> Vec<u8> {
-    let secret = Secret::new(Some(std::array::from_fn(|byte| byte as u8)));
+    let secret = KeyHasher::new(std::array::from_fn(|byte| byte as u8));
     let mut bytes = Vec::new();
     Header::new(0x0123_4567_89ab_cdef, 1_795_302_000_000, &secret).encode(&mut bytes);
     let mut keys = Vec::new();
@@ -32,7 +32,7 @@ fn example() -> Vec<u8> {
     encode_frame(0x0123_4567_89ab_cdef, &mark, &keys, &mut bytes);
     let mut tombstones = Vec::new();
     encode_entry((secret.fingerprint(b"order-1"), 1_795_302_291_896), &mut tombstones);
-    let mark = Mark { kind: Kind::Forgotten, sequence: 2, watermark: 1_795_302_290_000 };
+    let mark = Mark { kind: Kind::Removed, sequence: 2, watermark: 1_795_302_290_000 };
     encode_frame(0x0123_4567_89ab_cdef, &mark, &tombstones, &mut bytes);
     bytes
 }

@@ -1,14 +1,15 @@
 //! Threads that meet over a journal, in every order that a scheduler comes upon: see `crate::interleavings`.
 
 use super::*;
-use crate::interleavings::{explore, told};
-use crate::journal::{Problem, simulated::Fault};
+use crate::testing::interleavings::{explore, told};
+use crate::journal;
+use crate::testing::disk::Fault;
 use shuttle::thread;
 use std::io::ErrorKind;
 
 fn opened(storage: &Simulated) -> sync::DedupCache {
     let config = config().shards(2).secret([7; 16]);
-    sync::DedupCache::open_in(storage.boxed(), config, Durability::Power, OpenOptions::new()).unwrap()
+    sync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Power, OpenOptions::new()).unwrap()
 }
 
 /// With a segment that is begun, so that a write is an append and a sync.
@@ -134,7 +135,7 @@ fn while_the_disk_fails(from: usize, count: usize) -> String {
             }
             Err(Error::Journal(error)) => {
                 assert!(!is_held(&cache, key), "{key} was refused");
-                assert!(!is_held(&after, key) || error.problem() == Problem::Stopped, "{key} was refused: {error}");
+                assert!(!is_held(&after, key) || error.kind() == journal::ErrorKind::Poisoned, "{key} was refused: {error}");
             }
             Err(error) => panic!("{error}"),
         }
@@ -195,7 +196,7 @@ fn a_claim_whose_commit_was_refused_is_fresh_for_the_next_and_was_never_a_duplic
 
 #[test]
 fn what_is_written_of_one_key_is_written_in_order() {
-    // Forgotten and inserted again: in memory and on the disk, the last of it counts.
+    // Removed and inserted again: in memory and on the disk, the last of it counts.
     let allowed = [
         "duplicate, duplicate",
         "duplicate, in flight",
@@ -208,7 +209,7 @@ fn what_is_written_of_one_key_is_written_in_order() {
         let (storage, cache) = begun();
         assert_eq!(insert(&cache, "a"), "fresh");
         let outcome = thread::scope(|scope| {
-            scope.spawn(|| assert!(cache.forget("a")));
+            scope.spawn(|| assert!(cache.remove("a").unwrap()));
             scope.spawn(|| assert_eq!(insert(&cache, "b"), "fresh"));
             let first = insert(&cache, "a");
             format!("{first}, {}", insert(&cache, "a"))
@@ -229,7 +230,7 @@ fn segments_are_rewritten_while_keys_are_forgotten_claimed_and_recorded() {
         rewrite(); // seals
         let outcome = thread::scope(|scope| {
             scope.spawn(rewrite);
-            scope.spawn(|| assert!(cache.forget("a")));
+            scope.spawn(|| assert!(cache.remove("a").unwrap()));
             let Ok(Claimed::Fresh(claim)) = cache.claim("c", at(10_000)) else { panic!("new") };
             claim.commit().unwrap();
             insert(&cache, "a")

@@ -11,9 +11,10 @@ mod removal;
 mod threads;
 mod upkeep;
 
-use super::simulated::{Disk, Simulated};
-use super::{Durability, Keys, OpenOptions, Recovery, Writer};
-use crate::{Claimed, Clock, Config, Error, Fingerprint, Horizon, MinMsgTime, Timestamp, Verdict, sync, unsync};
+use crate::engine::{Full, Held};
+use crate::testing::disk::{Disk, Simulated};
+use super::{Cache, Durability, OpenOptions, Recovery, Writer};
+use crate::{Claimed, Clock, Committed, Config, Error, Fingerprint, Horizon, MinMsgTime, Timestamp, Verdict, sync, unsync};
 use std::time::Duration;
 
 /// `max_retry + max_network` of these tests, in milliseconds.
@@ -39,8 +40,8 @@ trait Subject: Sized {
     fn fingerprint_of(&self, key: &str) -> Fingerprint;
     fn begin(&mut self, key: &str, time: u64) -> Result<Claimed<Self::Claim>, Error>;
     fn finish(&mut self, claim: Self::Claim) -> Result<(), Error>;
-    fn finish_all(&mut self, claims: impl IntoIterator<Item = Self::Claim>) -> Result<Vec<usize>, Error>;
-    fn remove(&mut self, key: &str) -> bool;
+    fn finish_all(&mut self, claims: impl IntoIterator<Item = Self::Claim>) -> Result<Committed, Error>;
+    fn take_out(&mut self, key: &str) -> Result<bool, Error>;
     fn follow(&mut self, min_msg_time: u64) -> Result<(), Error>;
     fn progress(&self) -> u64;
     fn is_held(&self, key: &str) -> bool;
@@ -49,7 +50,7 @@ trait Subject: Sized {
     fn fresh(&self) -> u64;
     fn count(&self) -> usize;
     fn check(&self);
-    fn with_writer<R>(&mut self, call: impl FnOnce(&mut Writer, &dyn Keys, u64) -> R) -> R;
+    fn with_writer<R>(&mut self, call: impl FnOnce(&mut Writer, &dyn Cache, u64) -> R) -> R;
 
     fn open(storage: &Simulated, durability: Durability) -> Result<Self, Error> {
         Self::open_on(storage, config(), durability, OpenOptions::new())
@@ -67,7 +68,7 @@ macro_rules! subject {
                 durability: Durability,
                 options: OpenOptions<'_>,
             ) -> Result<Self, Error> {
-                Self::open_in(storage.boxed(), config, durability, options)
+                Self::open_in(|| Ok(storage.boxed()), config, durability, options)
             }
             fn put(&mut self, key: &str, time: u64) -> Result<Verdict, Error> {
                 self.insert(key, Timestamp::from_millis(time))
@@ -88,11 +89,11 @@ macro_rules! subject {
             fn finish(&mut self, claim: $claim) -> Result<(), Error> {
                 $commit(self, claim)
             }
-            fn finish_all(&mut self, claims: impl IntoIterator<Item = $claim>) -> Result<Vec<usize>, Error> {
+            fn finish_all(&mut self, claims: impl IntoIterator<Item = $claim>) -> Result<Committed, Error> {
                 self.commit_batch(claims)
             }
-            fn remove(&mut self, key: &str) -> bool {
-                self.forget(key)
+            fn take_out(&mut self, key: &str) -> Result<bool, Error> {
+                self.remove(key)
             }
             fn follow(&mut self, min_msg_time: u64) -> Result<(), Error> {
                 self.observe(MinMsgTime::Known(Timestamp::from_millis(min_msg_time)))
@@ -118,7 +119,7 @@ macro_rules! subject {
             fn check(&self) {
                 self.validate();
             }
-            fn with_writer<R>(&mut self, call: impl FnOnce(&mut Writer, &dyn Keys, u64) -> R) -> R {
+            fn with_writer<R>(&mut self, call: impl FnOnce(&mut Writer, &dyn Cache, u64) -> R) -> R {
                 self.with_journal(call)
             }
         }
@@ -127,6 +128,39 @@ macro_rules! subject {
 
 subject!(unsync::DedupCache, unsync::Claim, unsync::DedupCache::commit);
 subject!(sync::DedupCache, sync::Claim, |_: &mut sync::DedupCache, claim: sync::Claim| claim.commit());
+
+/// A cache that answers as it is told to, while segments are rewritten.
+struct Answering {
+    len: usize,
+    held: Held,
+    watermark: u64,
+}
+
+impl Cache for Answering {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn held(&self, _: Fingerprint) -> Held {
+        self.held
+    }
+
+    fn watermark(&self) -> u64 {
+        self.watermark
+    }
+
+    fn evicts(&self) -> bool {
+        false
+    }
+
+    fn advance(&mut self, _: u64) {}
+
+    fn restore(&mut self, _: &[(Fingerprint, Timestamp)]) -> Result<(), Full> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _: Fingerprint) {}
+}
 
 /// Makes one test into two, one for each front.
 macro_rules! on_both_fronts {
@@ -190,12 +224,13 @@ on_both_fronts! {
         for key in ["a", "b", "c"] {
             let _ = cache.put(key, 10_000).unwrap();
         }
-        assert!(cache.remove("c"));
+        assert_eq!(cache.take_out("c"), Ok(true));
         drop(cache);
         let open = |max_keys| {
             S::open_on(&storage, config().max_keys(max_keys), Durability::Process, OpenOptions::new())
         };
-        assert_eq!(open(1).err(), Some(Error::Full));
+        let Some(Error::Journal(error)) = open(1).err() else { panic!("two keys") };
+        assert_eq!(error.kind(), super::super::ErrorKind::TooManyKeys);
         let cache = open(2).unwrap(); // what was forgotten takes no room
         assert_eq!((cache.count(), cache.report().keys_restored), (2, 2));
         cache.check();
@@ -218,9 +253,9 @@ on_both_fronts! {
     }
 
     fn the_secret_is_made_once_and_another_is_refused<S: Subject>() {
-        use super::super::Problem;
+        use super::super::ErrorKind;
         let problem = |opened: Result<S, Error>| match opened.err() {
-            Some(Error::Journal(error)) => error.problem(),
+            Some(Error::Journal(error)) => error.kind(),
             other => panic!("{other:?}"),
         };
         let storage = Simulated::default();
@@ -230,7 +265,7 @@ on_both_fronts! {
         let mut cache = open(Some([7; 16])).unwrap();
         let _ = cache.put("a", 10_000).unwrap();
         drop(cache);
-        assert_eq!(problem(open(Some([8; 16]))), Problem::OtherSecret);
+        assert_eq!(problem(open(Some([8; 16]))), ErrorKind::SecretMismatch);
         assert!(open(None).unwrap().is_held("a"));
         // The file is lost: only the secret itself can replace it.
         let mut files = storage.disk().contents();
@@ -239,8 +274,8 @@ on_both_fronts! {
         let open = |secret| {
             S::open_on(&storage, Config { secret, ..config() }, Durability::Process, OpenOptions::new())
         };
-        assert_eq!(problem(open(None)), Problem::NoSecret);
-        assert_eq!(problem(open(Some([8; 16]))), Problem::OtherSecret);
+        assert_eq!(problem(open(None)), ErrorKind::SecretMissing);
+        assert_eq!(problem(open(Some([8; 16]))), ErrorKind::SecretMismatch);
         assert!(open(Some([7; 16])).unwrap().is_held("a"));
         assert!(open(None).unwrap().is_held("a"), "it was stored again");
     }

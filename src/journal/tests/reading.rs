@@ -2,17 +2,17 @@
 
 use super::*;
 use crate::engine::Held;
-use crate::fingerprint::Secret;
+use crate::key::KeyHasher;
 use crate::journal::record::{Header, Kind, Mark, encode_entry, encode_frame};
-use crate::journal::simulated::Fault;
-use crate::journal::{Damage, OpenMode, segment};
+use crate::testing::disk::Fault;
+use crate::journal::{self, Damage, OpenMode, segment};
 
 const SECRET: [u8; 16] = [7; 16];
 const TIME: u64 = 10_000;
 
 /// A segment's file: its frames' kinds, sequences and keys.
 fn file(number: u64, frames: &[(Kind, u64, &str)]) -> (String, Vec<u8>) {
-    let (salt, secret) = (number * 31, Secret::new(Some(SECRET)));
+    let (salt, secret) = (number * 31, KeyHasher::new(SECRET));
     let mut bytes = Vec::new();
     Header::new(salt, 0, &secret).encode(&mut bytes);
     for (kind, sequence, key) in frames {
@@ -27,28 +27,14 @@ fn open<S: Subject>(storage: &Simulated, mode: OpenMode) -> Result<S, Error> {
     S::open_on(storage, config().secret(SECRET), Durability::Process, OpenOptions::new().mode(mode))
 }
 
-/// A cache whose keys are all being recorded.
-struct OnTheirWay;
-
-impl Keys for OnTheirWay {
-    fn len(&self) -> usize {
-        0
-    }
-
-    fn held(&self, _: Fingerprint) -> Held {
-        Held::Unsettled
-    }
-
-    fn watermark(&self) -> u64 {
-        0
-    }
-}
+/// All keys are pending.
+const PENDING: Answering = Answering { len: 0, held: Held::Pending, watermark: 0 };
 
 on_both_fronts! {
     fn what_was_forgotten_takes_no_room_wherever_its_record_lies<S: Subject>() {
-        use Kind::{Forgotten, Keys};
+        use Kind::{Keys, Removed};
         let files = [
-            file(1, &[(Keys, 3, "a"), (Keys, 4, "b"), (Forgotten, 5, "a"), (Forgotten, 6, "b")]),
+            file(1, &[(Keys, 3, "a"), (Keys, 4, "b"), (Removed, 5, "a"), (Removed, 6, "b")]),
             file(2, &[(Keys, 7, "b"), (Keys, 8, "c")]),
             file(3, &[(Keys, 3, "a")]),
         ];
@@ -57,7 +43,8 @@ on_both_fronts! {
             let config = config().secret(SECRET).max_keys(max_keys);
             S::open_on(&storage, config, Durability::Process, OpenOptions::new())
         };
-        assert_eq!(open(1).err(), Some(Error::Full));
+        let Some(Error::Journal(error)) = open(1).err() else { panic!("more keys than one") };
+        assert_eq!(error.kind(), journal::ErrorKind::TooManyKeys);
         let cache = open(2).unwrap();
         assert!(!cache.is_held("a") && cache.is_held("b") && cache.is_held("c"));
         let recovery = cache.report();
@@ -66,15 +53,15 @@ on_both_fronts! {
     }
 
     fn what_was_forgotten_stays_so_wherever_its_record_lies<S: Subject>() {
-        use Kind::{Forgotten, Keys};
+        use Kind::{Keys, Removed};
         // A key that was being forgotten while its segment was rewritten lies behind its own tombstone.
         for (frames, is_held) in [
-            ([(Forgotten, 5, "a"), (Keys, 4, "b"), (Keys, 3, "a")], false),
-            ([(Keys, 3, "a"), (Keys, 4, "b"), (Forgotten, 5, "a")], false),
-            ([(Forgotten, 5, "a"), (Keys, 6, "a"), (Keys, 3, "a")], true),
-            ([(Keys, 6, "a"), (Forgotten, 5, "a"), (Keys, 3, "a")], true),
-            ([(Keys, 3, "a"), (Keys, 6, "a"), (Forgotten, 5, "a")], true),
-            ([(Forgotten, 5, "a"), (Forgotten, 7, "a"), (Keys, 6, "a")], false),
+            ([(Removed, 5, "a"), (Keys, 4, "b"), (Keys, 3, "a")], false),
+            ([(Keys, 3, "a"), (Keys, 4, "b"), (Removed, 5, "a")], false),
+            ([(Removed, 5, "a"), (Keys, 6, "a"), (Keys, 3, "a")], true),
+            ([(Keys, 6, "a"), (Removed, 5, "a"), (Keys, 3, "a")], true),
+            ([(Keys, 3, "a"), (Keys, 6, "a"), (Removed, 5, "a")], true),
+            ([(Removed, 5, "a"), (Removed, 7, "a"), (Keys, 6, "a")], false),
         ] {
             let apart = frames.iter().zip(1..).map(|(frame, number)| file(number, &[*frame]));
             for files in [apart.collect::<Vec<_>>(), vec![file(1, &frames)]] {
@@ -90,13 +77,13 @@ on_both_fronts! {
     fn a_tombstone_is_kept_for_what_follows_it_in_its_segment<S: Subject>() {
         let names: Vec<_> = (0..2_000).map(|number| format!("key {number}")).collect();
         let filling = names.iter().map(|name| (Kind::Keys, 20, name.as_str()));
-        let frames: Vec<_> = [(Kind::Forgotten, 10, "a")].into_iter().chain(filling).chain([(Kind::Keys, 5, "a")]).collect();
+        let frames: Vec<_> = [(Kind::Removed, 10, "a")].into_iter().chain(filling).chain([(Kind::Keys, 5, "a")]).collect();
         let storage = Simulated::on(Disk::of([file(1, &frames)]));
         let large = config().max_keys(10_000).secret(SECRET);
         let mut cache = S::open_on(&storage, large.clone(), Durability::Process, OpenOptions::new()).unwrap();
         cache.with_writer(|writer, _, watermark| {
             while segments(&storage.disk()).contains(&segment::name(1)) {
-                writer.rewrite_some(&OnTheirWay, watermark).unwrap();
+                writer.rewrite_some(&PENDING, watermark).unwrap();
             }
         });
         drop(cache);
@@ -105,7 +92,7 @@ on_both_fronts! {
     }
 
     fn the_last_sequence_there_is_does_not_begin_anew_at_the_first<S: Subject>() {
-        let frames = [(Kind::Keys, u64::MAX, "a"), (Kind::Forgotten, u64::MAX, "b")];
+        let frames = [(Kind::Keys, u64::MAX, "a"), (Kind::Removed, u64::MAX, "b")];
         let storage = Simulated::on(Disk::of([file(1, &frames)]));
         let mut cache = open::<S>(&storage, OpenMode::Strict).unwrap();
         assert_eq!(cache.put("b", TIME), Ok(Verdict::Fresh));
@@ -125,7 +112,7 @@ on_both_fronts! {
 
     fn keys_are_hashed_under_the_secret_that_is_stored<S: Subject>() {
         let storage = Simulated::on(Disk::of([file(1, &[(Kind::Keys, 1, "a")])]));
-        let expected = Secret::new(Some(SECRET)).fingerprint(b"a");
+        let expected = KeyHasher::new(SECRET).fingerprint(b"a");
         assert_eq!(open::<S>(&storage, OpenMode::Strict).unwrap().fingerprint_of("a"), expected);
         assert_eq!(S::open(&storage, Durability::Process).unwrap().fingerprint_of("a"), expected);
         // There are two copies of it: whatever bit of the first one is wrong, the second is taken.
@@ -155,7 +142,7 @@ on_both_fronts! {
         let (name, mut bytes) = file(1, &[(Kind::Keys, 1, "a"), (Kind::Keys, 2, "b")]);
         bytes.pop();
         let storage = Simulated::on(Disk::of([(name.clone(), bytes)]));
-        let mut cache = open::<S>(&storage, OpenMode::Salvage).unwrap();
+        let mut cache = open::<S>(&storage, OpenMode::Recover).unwrap();
         cache.with_writer(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
         assert!(!storage.disk().contents().contains_key(&name));
         drop(cache);
@@ -164,28 +151,28 @@ on_both_fronts! {
     }
 
     fn a_rewritten_record_is_newer_than_a_tombstone_that_stays<S: Subject>() {
-        use Kind::{Forgotten, Keys};
+        use Kind::{Keys, Removed};
         // Damage in its midst keeps the first segment as it is, and so the tombstone, which may cover a key in there.
         let (name, mut bytes) = file(1, &[(Keys, 1, "lost"), (Keys, 2, "b")]);
         bytes[crate::journal::record::HEADER_BYTES] ^= 1;
-        let (second, frames) = file(2, &[(Keys, 5, "a"), (Forgotten, 6, "a"), (Keys, 7, "a")]);
+        let (second, frames) = file(2, &[(Keys, 5, "a"), (Removed, 6, "a"), (Keys, 7, "a")]);
         let storage = Simulated::on(Disk::of([(name.clone(), bytes), (second.clone(), frames)]));
-        let mut cache = open::<S>(&storage, OpenMode::Salvage).unwrap();
+        let mut cache = open::<S>(&storage, OpenMode::Recover).unwrap();
         cache.with_writer(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
         let files = storage.disk().contents();
         assert!(files.contains_key(&name) && !files.contains_key(&second));
         drop(cache);
-        let mut cache = open::<S>(&storage, OpenMode::Salvage).unwrap();
+        let mut cache = open::<S>(&storage, OpenMode::Recover).unwrap();
         assert!(cache.is_held("a") && cache.is_held("b"));
         // And older than a tombstone that comes after it, at once as well as after an opening.
-        assert!(cache.remove("b"));
+        assert!(cache.take_out("b").unwrap());
         cache.with_writer(|writer, keys, watermark| {
             writer.seal();
             writer.rewrite_some(keys, watermark).unwrap();
         });
-        assert!(cache.remove("a"));
+        assert!(cache.take_out("a").unwrap());
         drop(cache);
-        let cache = open::<S>(&storage, OpenMode::Salvage).unwrap();
+        let cache = open::<S>(&storage, OpenMode::Recover).unwrap();
         assert!(!cache.is_held("a") && !cache.is_held("b"));
     }
 
@@ -231,22 +218,27 @@ on_both_fronts! {
         assert!(!storage.disk().contents().contains_key(&name), "nothing of it can come any more");
     }
 
-    fn a_forget_that_could_not_be_recorded_is_counted<S: Subject>() {
+    fn a_removal_that_could_not_be_written_is_an_error_and_the_key_stays<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let _ = cache.put("a", TIME).unwrap();
-        storage.fail(storage.calls()..usize::MAX, Fault::Error(std::io::ErrorKind::Other));
-        assert_eq!(cache.failures(), 0);
-        let is_forgotten = cache.remove("a");
-        assert_eq!((cache.failures() > 0, cache.is_held("a")), (true, !is_forgotten));
+        let full = Fault::Error(std::io::ErrorKind::StorageFull);
+        storage.fail(storage.calls()..storage.calls() + 1, full);
+        let error = cache.take_out("a").unwrap_err();
+        let Error::Journal(journal_error) = &error else { panic!("{error}") };
+        assert_eq!(journal_error.kind(), journal::ErrorKind::Io(std::io::ErrorKind::StorageFull));
+        let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
+        assert_eq!(source.map(std::io::Error::kind), Some(std::io::ErrorKind::StorageFull));
+        assert!(cache.is_held("a"));
+        assert_eq!((cache.take_out("a"), cache.is_held("a")), (Ok(true), false));
     }
 }
 
 #[test]
 fn damage_says_where_it_is_and_what_became_of_it() {
-    let mut damage = Damage { path: "dir/file".into(), offset: 96, bytes: 5, kept_in: None };
+    let mut damage = Damage { path: "dir/file".into(), offset: 96, bytes: 5, quarantined_in: None };
     assert_eq!(damage.to_string(), "dir/file: 5 unreadable bytes at 96, skipped");
-    damage.kept_in = Some("dir/kept".into());
-    assert_eq!(damage.to_string(), "dir/file: 5 unreadable bytes at 96, cut off and kept in dir/kept");
+    damage.quarantined_in = Some("dir/kept".into());
+    assert_eq!(damage.to_string(), "dir/file: 5 unreadable bytes at 96, quarantined in dir/kept");
     assert!(format!("{:?}", OpenOptions::new().mode(OpenMode::Strict)).contains("Strict"));
 }

@@ -3,7 +3,7 @@
 use super::upkeep::{batch, large};
 use super::*;
 use crate::engine::Held;
-use crate::journal::simulated::Fault;
+use crate::testing::disk::Fault;
 use std::io::ErrorKind;
 
 on_both_fronts! {
@@ -114,18 +114,7 @@ on_both_fronts! {
 
     /// Another thread moves the watermark, and forgets a key, while its segment is rewritten under an earlier one.
     fn a_key_goes_only_with_the_watermark_that_it_is_gone_by<S: Subject>() {
-        struct MovedOn;
-        impl Keys for MovedOn {
-            fn len(&self) -> usize {
-                0
-            }
-            fn held(&self, _: Fingerprint) -> Held {
-                Held::No
-            }
-            fn watermark(&self) -> u64 {
-                10_000 + SPAN + 1
-            }
-        }
+        let moved_on = Answering { len: 0, held: Held::No, watermark: 10_000 + SPAN + 1 };
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Power).unwrap();
         let _ = cache.put("a", 10_000).unwrap();
@@ -134,7 +123,7 @@ on_both_fronts! {
         cache.with_writer(|writer, keys, watermark| {
             assert_eq!((keys.watermark(), watermark), (9_000, 9_000));
             writer.seal();
-            writer.rewrite_some(&MovedOn, watermark).unwrap();
+            writer.rewrite_some(&moved_on, watermark).unwrap();
         });
         assert!(!segments(&storage.disk()).contains(old));
         drop(cache);
@@ -148,7 +137,7 @@ on_both_fronts! {
         storage.fail(storage.calls() + 2..storage.calls() + 4, Fault::Error(ErrorKind::Other));
         assert_eq!(cache.put("a", 10_000), Ok(Verdict::Fresh), "recorded in another");
         assert_eq!(segments(&storage.disk()).len(), 2);
-        assert!(cache.remove("a"));
+        assert!(cache.take_out("a").unwrap());
         cache.with_writer(|writer, keys, watermark| {
             writer.seal();
             (0..6).for_each(|_| writer.rewrite_some(keys, watermark).unwrap());
@@ -162,7 +151,7 @@ on_both_fronts! {
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let _ = cache.put("a", 10_000).unwrap();
         cache.with_writer(|writer, _, _| writer.seal());
-        assert!(cache.remove("a"));
+        assert!(cache.take_out("a").unwrap());
         cache.with_writer(|writer, keys, watermark| {
             writer.seal();
             storage.fail(storage.calls()..storage.calls() + 1, Fault::Error(ErrorKind::Other));

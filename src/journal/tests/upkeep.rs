@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::Held;
 use crate::journal::Ops;
 use crate::journal::record::{Frames, HEADER_BYTES, Header, Item, Kind};
-use crate::journal::simulated::Fault;
+use crate::testing::disk::Fault;
 use std::io::ErrorKind;
 
 const ENTRY_BYTES: u64 = 24;
@@ -12,20 +12,8 @@ const ENTRY_BYTES: u64 = 24;
 const SLACK: u64 = 256 << 10;
 
 /// A cache that holds so many keys, these among them.
-struct Many(usize);
-
-impl Keys for Many {
-    fn len(&self) -> usize {
-        self.0
-    }
-
-    fn held(&self, _: Fingerprint) -> Held {
-        Held::Yes
-    }
-
-    fn watermark(&self) -> u64 {
-        0
-    }
+fn holding(len: usize) -> Answering {
+    Answering { len, held: Held::Yes, watermark: 0 }
 }
 
 pub(super) fn large() -> Config {
@@ -106,14 +94,14 @@ on_both_fronts! {
         for key in ["a", "b", "c", "d"] {
             let _ = cache.put(key, 10_000).unwrap();
         }
-        assert!(cache.remove("b"));
-        assert!(cache.remove("c"));
+        assert!(cache.take_out("b").unwrap());
+        assert!(cache.take_out("c").unwrap());
         assert_eq!(cache.put("c", 10_001), Ok(Verdict::Fresh));
         cache.with_writer(|writer, keys, watermark| {
             writer.seal();
             writer.rewrite_some(keys, watermark).unwrap();
         });
-        assert!(cache.remove("d"), "after its rewriting");
+        assert!(cache.take_out("d").unwrap(), "after its rewriting");
         let disk = storage.disk().contents();
         let [name] = &*segments(&storage.disk()) else { panic!("the old one is gone") };
         let bytes = &disk[name];
@@ -125,7 +113,7 @@ on_both_fronts! {
             })
             .collect();
         // c once, and no tombstone but the last: no key is older than the others were.
-        assert_eq!(frames, [(Kind::Keys, 3), (Kind::Forgotten, 1)]);
+        assert_eq!(frames, [(Kind::Keys, 3), (Kind::Removed, 1)]);
         drop(cache);
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let held = ["a", "b", "c", "d"].map(|key| cache.is_held(key));
@@ -143,7 +131,7 @@ on_both_fronts! {
         let _ = cache.put("late", 20_000).unwrap();
         cache.with_writer(|writer, _, _| writer.seal());
         let _ = cache.put("early", 10_000).unwrap();
-        assert!(cache.remove("late"));
+        assert!(cache.take_out("late").unwrap());
         cache.with_writer(|writer, _, _| writer.seal());
         // Over for `early`, and for the segment that it is in but for the tombstone.
         cache.follow(10_000 + SPAN + 1).unwrap();
@@ -165,7 +153,7 @@ on_both_fronts! {
         files.get_mut(&first).unwrap()[HEADER_BYTES] ^= 1; // the frame of a: such a segment is not rewritten
         let storage = Simulated::on(Disk::of(files));
         let mut cache = S::open(&storage, Durability::Process).unwrap();
-        assert!(!cache.is_held("a") && cache.remove("b"));
+        assert!(!cache.is_held("a") && cache.take_out("b").unwrap());
         cache.with_writer(|writer, keys, watermark| {
             writer.seal();
             writer.rewrite_some(keys, watermark).unwrap();
@@ -180,7 +168,7 @@ on_both_fronts! {
             let storage = Simulated::default();
             let mut cache = S::open(&storage, Durability::Process).unwrap();
             let _ = cache.put("a", 10_000).unwrap();
-            assert!(cache.remove("a"));
+            assert!(cache.take_out("a").unwrap());
             assert_eq!(cache.put("a", 15_000), Ok(Verdict::Fresh));
             if is_rewritten {
                 cache.with_writer(|writer, keys, watermark| {
@@ -216,7 +204,7 @@ on_both_fronts! {
             for number in 0..20_000u64 {
                 let key = if is_one_key { 0 } else { number };
                 let _ = cache.put(&key.to_string(), 10_000).unwrap();
-                assert!(cache.remove(&key.to_string()));
+                assert!(cache.take_out(&key.to_string()).unwrap());
             }
             let _ = cache.put("last", 10_000).unwrap();
             (0..100).for_each(|step| cache.follow(9_500 + step).unwrap());
@@ -229,7 +217,7 @@ on_both_fronts! {
 
     fn keys_that_make_room_for_others_do_not_fill_the_disk<S: Subject>() {
         let storage = Simulated::default();
-        let config = config().max_keys(1_000).when_full(crate::WhenFull::ForgetOldest);
+        let config = config().max_keys(1_000).when_full(crate::WhenFull::EvictOldest);
         let mut cache = S::open_on(&storage, config, Durability::Process, OpenOptions::new()).unwrap();
         for number in 0..100_000u64 {
             let _ = cache.put(&(number % 1_001).to_string(), 10_000).unwrap();
@@ -244,7 +232,7 @@ on_both_fronts! {
     fn batches_that_make_room_for_others_do_not_fill_the_disk_and_come_back_as_they_were<S: Subject>() {
         let storage = Simulated::default();
         const KEYS: usize = 12_000;
-        let config = config().max_keys(KEYS).when_full(crate::WhenFull::ForgetOldest);
+        let config = config().max_keys(KEYS).when_full(crate::WhenFull::EvictOldest);
         let mut cache = S::open_on(&storage, config.clone(), Durability::Process, OpenOptions::new()).unwrap();
         cache.follow(9_000).unwrap();
         let mut names = Vec::new();
@@ -272,7 +260,7 @@ on_both_fronts! {
         let entries: Vec<_> = entries.collect();
         for round in 0..20 {
             cache.put_all(&entries, &mut Vec::new()).unwrap();
-            names.iter().for_each(|name| assert!(cache.remove(name)));
+            names.iter().for_each(|name| assert!(cache.take_out(name).unwrap()));
             assert!(disk_bytes(&storage) <= SLACK, "round {round}: {} bytes", disk_bytes(&storage));
         }
         drop(cache);
@@ -285,16 +273,16 @@ on_both_fronts! {
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         cache.with_writer(|writer, keys, watermark| {
             let mut ops = Ops::default();
-            (0..2_500).for_each(|key| ops.record(Fingerprint::from_u128(key), 10_000));
+            (0..2_500).for_each(|key| ops.insert(Fingerprint::from_u128(key), 10_000));
             for _ in 0..10 {
-                writer.record(&ops, watermark).unwrap();
+                writer.commit(&ops, watermark).unwrap();
                 writer.seal();
             }
-            writer.maintain(&Many(1_000_000), watermark, 1);
+            writer.maintain(&holding(1_000_000), watermark, 1);
             let before = segments(&storage.disk()).len();
             ops.clear();
-            ops.record(Fingerprint::from_u128(1), 10_000);
-            writer.record(&ops, watermark).unwrap();
+            ops.insert(Fingerprint::from_u128(1), 10_000);
+            writer.commit(&ops, watermark).unwrap();
             writer.maintain(keys, watermark, 1);
             assert_eq!((before, segments(&storage.disk()).len()), (10, 10), "one came, and one is gone");
         });
@@ -307,12 +295,12 @@ on_both_fronts! {
             let mut cache = S::open(&storage, Durability::Process).unwrap();
             cache.with_writer(|writer, _, watermark| {
                 let mut ops = Ops::default();
-                ops.record(Fingerprint::from_u128(1), 10_000);
+                ops.insert(Fingerprint::from_u128(1), 10_000);
                 for _ in 0..60 {
                     writer.seal();
-                    writer.record(&ops, watermark).unwrap();
+                    writer.commit(&ops, watermark).unwrap();
                 }
-                writer.maintain(&Many(keys), watermark, 100);
+                writer.maintain(&holding(keys), watermark, 100);
             });
             assert_eq!(segments(&storage.disk()).len() == 60, are_left);
         }
@@ -320,13 +308,13 @@ on_both_fronts! {
 
     fn what_was_forgotten_makes_no_room_when_a_cache_is_opened_again<S: Subject>() {
         let storage = Simulated::default();
-        let config = config().max_keys(2).when_full(crate::WhenFull::ForgetOldest);
+        let config = config().max_keys(2).when_full(crate::WhenFull::EvictOldest);
         let mut cache = S::open_on(&storage, config.clone(), Durability::Process, OpenOptions::new()).unwrap();
         cache.follow(9_000).unwrap();
         let _ = cache.put("oldest", 10_000).unwrap();
         let _ = cache.put("forgotten", 20_000).unwrap();
         cache.with_writer(|writer, _, _| writer.seal());
-        assert!(cache.remove("forgotten"));
+        assert!(cache.take_out("forgotten").unwrap());
         let _ = cache.put("newest", 20_000).unwrap();
         drop(cache);
         let cache = S::open_on(&storage, config, Durability::Process, OpenOptions::new()).unwrap();
@@ -357,7 +345,7 @@ on_both_fronts! {
         for number in 0..1_000u64 {
             let mut cache = S::open(&storage, Durability::Process).unwrap();
             let _ = cache.put("a", 10_000 + number).unwrap();
-            assert!(cache.remove("a"));
+            assert!(cache.take_out("a").unwrap());
         }
         let files = segments(&storage.disk()).len();
         assert!(files < 40, "{files} segments, {} bytes", disk_bytes(&storage));
@@ -396,8 +384,8 @@ on_both_fronts! {
         let entries = batch(0..3_000, 10_000);
         cache.put_all(&entries, &mut Vec::new()).unwrap();
         let mut ops = Ops::default();
-        entries[..2_500].iter().for_each(|(key, _)| ops.forget(*key));
-        cache.with_writer(|writer, _, watermark| writer.record(&ops, watermark).unwrap());
+        entries[..2_500].iter().for_each(|(key, _)| ops.remove(*key));
+        cache.with_writer(|writer, _, watermark| writer.commit(&ops, watermark).unwrap());
         drop(cache);
         let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
         let mut verdicts = Vec::new();

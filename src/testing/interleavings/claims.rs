@@ -85,7 +85,7 @@ fn of_a_slow_claim_and_those_that_take_it_over_one_commits() {
         "late: duplicate, fresh",
     ];
     explore(allowed, || {
-        let cache = DedupCache::new(config().max_processing_time(Duration::from_millis(10))).unwrap();
+        let cache = DedupCache::new(config().lease(Duration::from_millis(10))).unwrap();
         cache.advance(at(10_000));
         let Ok(Claimed::Fresh(slow)) = cache.claim("a", at(10_000)) else { panic!("new") };
         let take_over = || claimed(&cache, "a", |claim| claim.commit().unwrap());
@@ -110,7 +110,7 @@ fn of_a_slow_claim_and_those_that_take_it_over_one_commits() {
 fn a_late_commit_is_fenced_off_whatever_became_of_the_claim_that_took_it_over() {
     let allowed = ["in time: in flight", "in time: duplicate", "late: fresh"];
     explore(allowed, || {
-        let cache = DedupCache::new(config().max_processing_time(Duration::from_millis(10))).unwrap();
+        let cache = DedupCache::new(config().lease(Duration::from_millis(10))).unwrap();
         cache.advance(at(10_000));
         let Ok(Claimed::Fresh(slow)) = cache.claim("a", at(10_000)) else { panic!("new") };
         let (told, in_time) = thread::scope(|scope| {
@@ -130,7 +130,7 @@ fn an_abandoned_claim_is_swept_or_taken_over_but_its_room_comes_back_once() {
     // The only room: what wants it finds it free once the lease is over and no copy can come, or its key has died.
     let allowed = ["kept: full", "kept: fresh", "lost: fresh"];
     explore(allowed, || {
-        let cache = DedupCache::new(config().max_keys(1).max_processing_time(Duration::from_millis(10))).unwrap();
+        let cache = DedupCache::new(config().max_keys(1).lease(Duration::from_millis(10))).unwrap();
         cache.advance(at(10_000));
         let Ok(Claimed::Fresh(slow)) = cache.claim("a", at(10_000)) else { panic!("new") };
         let told = thread::scope(|scope| {

@@ -89,7 +89,7 @@ pub(crate) fn told(answer: &Result<Verdict, Error>) -> &'static str {
         Ok(Verdict::Duplicate) => "duplicate",
         Ok(Verdict::InFlight) => "in flight",
         Ok(Verdict::TooOld) => "too old",
-        Err(Error::Full) => "full",
+        Err(Error::Full { .. }) => "full",
         Err(error) => panic!("{error}"),
     }
 }
@@ -104,7 +104,7 @@ fn claimed(cache: &DedupCache, key: &str, go_on: impl FnOnce(Claim)) -> &'static
         Ok(Claimed::Duplicate) => "duplicate",
         Ok(Claimed::InFlight) => "in flight",
         Ok(Claimed::TooOld) => "too old",
-        Err(Error::Full) => "full",
+        Err(Error::Full { .. }) => "full",
         Err(error) => panic!("{error}"),
     }
 }

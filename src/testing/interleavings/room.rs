@@ -118,7 +118,7 @@ fn a_batch_that_finds_no_room_leaves_the_rest_untouched() {
 #[test]
 fn the_oldest_are_forgotten_one_for_each_that_comes() {
     explore(["3 forgotten"], || {
-        let cache = DedupCache::new(small(2).when_full(WhenFull::ForgetOldest)).unwrap();
+        let cache = DedupCache::new(small(2).when_full(WhenFull::EvictOldest)).unwrap();
         let insert = |key, time| assert_eq!(told(&cache.insert(key, at(time))), "fresh");
         insert("x", 9_000);
         insert("y", 9_100);

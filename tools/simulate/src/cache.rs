@@ -1,6 +1,7 @@
 //! Both fronts of the library behind one trait, with and without a journal.
 
-use oncewheel::{Claimed, Config, Durability, Error, Fingerprint, MinMsgTime, Stats, Timestamp, Verdict, sync, unsync};
+use oncewheel::journal::Durability;
+use oncewheel::{Claimed, Committed, Config, Error, Fingerprint, MinMsgTime, Stats, Timestamp, Verdict, sync, unsync};
 use std::path::Path;
 
 /// An event's key.
@@ -13,7 +14,7 @@ pub(crate) trait Cache: Sized {
     fn open(config: Config, dir: Option<&Path>) -> Result<Self, Error>;
     fn claim(&mut self, key: Key, time: Option<Timestamp>) -> Result<Claimed<Self::Claim>, Error>;
     fn commit(&mut self, claim: Self::Claim) -> Result<(), Error>;
-    fn commit_batch(&mut self, claims: Vec<Self::Claim>) -> Result<Vec<usize>, Error>;
+    fn commit_batch(&mut self, claims: Vec<Self::Claim>) -> Result<Committed, Error>;
     fn abort(&mut self, claim: Self::Claim);
     fn process_once(
         &mut self,
@@ -40,7 +41,7 @@ macro_rules! cache {
             fn open(config: Config, dir: Option<&Path>) -> Result<Self, Error> {
                 match dir {
                     Some(dir) => <$cache>::open(dir, config, Durability::Process),
-                    None => <$cache>::new(config),
+                    None => Ok(<$cache>::new(config)?),
                 }
             }
             fn claim(&mut self, key: Key, time: Option<Timestamp>) -> Result<Claimed<$claim>, Error> {
@@ -49,7 +50,7 @@ macro_rules! cache {
             fn commit(&mut self, claim: $claim) -> Result<(), Error> {
                 $commit(self, claim)
             }
-            fn commit_batch(&mut self, claims: Vec<$claim>) -> Result<Vec<usize>, Error> {
+            fn commit_batch(&mut self, claims: Vec<$claim>) -> Result<Committed, Error> {
                 <$cache>::commit_batch(self, claims)
             }
             fn abort(&mut self, claim: $claim) {
@@ -74,13 +75,13 @@ macro_rules! cache {
                 <$cache>::insert_batch(self, entries, verdicts)
             }
             fn fingerprint(&self, key: Key) -> Fingerprint {
-                <$cache>::fingerprint(self, &key)
+                <$cache>::fingerprint(self, key)
             }
             fn observe(&mut self, min_msg_time: MinMsgTime) -> Result<(), Error> {
                 <$cache>::observe(self, min_msg_time)
             }
             fn advance(&mut self, now: Timestamp) {
-                <$cache>::advance(self, now);
+                <$cache>::advance(self, now).expect("a manual clock, and a disk that works");
             }
             fn watermark(&self) -> u64 {
                 <$cache>::watermark(self).map_or(0, Timestamp::as_millis)

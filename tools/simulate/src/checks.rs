@@ -12,8 +12,8 @@ pub(crate) fn check(scenario: &Scenario, tally: &Tally) -> Result<(), String> {
     let library = &tally.library;
     let counted = Answers { full: 0, ..tally.answers };
     same("answers", &library.answers, &counted)?;
-    same("refused_times", &library.refused_times, &tally.refused)?;
-    same("watermark_steps_back", &library.watermark_steps_back, &tally.steps_back)?;
+    same("rejected_watermarks", &library.rejected_watermarks, &tally.refused)?;
+    same("watermark_regressions", &library.watermark_regressions, &tally.steps_back)?;
     if !scenario.shows.contains(&Sign::Full) {
         none("full", tally.answers.full)?;
     }
@@ -21,7 +21,7 @@ pub(crate) fn check(scenario: &Scenario, tally: &Tally) -> Result<(), String> {
         none("events that were dropped", tally.dropped)?;
     }
     if !scenario.terms().forgets_early {
-        none("forgotten_early", library.forgotten_early)?;
+        none("evicted", library.evicted)?;
         none("clamped_times", library.clamped_times)?;
     }
     let is_a_kept = !matches!(scenario.broken, Broken::Retry(_));
@@ -72,12 +72,12 @@ impl Sign {
             Self::Doubled => tally.doubled.broken,
             Self::InFlight => library.answers.in_flight,
             Self::Full => tally.answers.full,
-            Self::ForgottenOnTime => library.forgotten_on_time,
-            Self::ForgottenEarly => library.forgotten_early,
+            Self::ForgottenOnTime => library.expired,
+            Self::ForgottenEarly => library.evicted,
             Self::LateDuplicates => library.late_duplicates,
             Self::ClampedTimes => library.clamped_times,
-            Self::RefusedTimes => library.refused_times,
-            Self::StepsBack => library.watermark_steps_back,
+            Self::RefusedTimes => library.rejected_watermarks,
+            Self::StepsBack => library.watermark_regressions,
             Self::TooOld => library.answers.too_old,
             Self::Dropped => tally.dropped,
             Self::LostOnSight => tally.lost_on_sight,

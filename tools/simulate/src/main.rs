@@ -101,8 +101,8 @@ fn line(tally: &Tally) -> String {
         library.answers.too_old,
         library.late_duplicates,
         library.clamped_times,
-        library.refused_times,
-        library.watermark_steps_back,
+        library.rejected_watermarks,
+        library.watermark_regressions,
         tally.keys_max,
         tally.backlog_max,
     )

@@ -183,10 +183,10 @@ impl Scenario {
         let config =
             Config::new(horizon).clock(Clock::Manual).max_keys(self.consumer.max_keys).secret([7; 16]).shards(4);
         let config = match self.consumer.lease {
-            Some(lease) => config.max_processing_time(ms(lease)),
+            Some(lease) => config.lease(ms(lease)),
             None => config,
         };
-        if self.consumer.forgets_oldest { config.when_full(WhenFull::ForgetOldest) } else { config }
+        if self.consumer.forgets_oldest { config.when_full(WhenFull::EvictOldest) } else { config }
     }
 
     fn told_retry(&self) -> u64 {

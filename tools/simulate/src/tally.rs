@@ -52,7 +52,7 @@ pub(crate) enum Excuse {
     Window,
     /// The consumer was started again without a journal.
     Restart,
-    /// A claim outlived `max_processing_time` and was taken over, and both took effect.
+    /// A claim outlived `lease` and was taken over, and both took effect.
     TakenOver,
     /// An assumption was broken on purpose, or forgetting was asked for.
     Broken,
@@ -86,10 +86,10 @@ pub struct Library {
     pub answers: Answers,
     pub late_duplicates: u64,
     pub clamped_times: u64,
-    pub refused_times: u64,
-    pub watermark_steps_back: u64,
-    pub forgotten_on_time: u64,
-    pub forgotten_early: u64,
+    pub rejected_watermarks: u64,
+    pub watermark_regressions: u64,
+    pub expired: u64,
+    pub evicted: u64,
 }
 
 impl Library {
@@ -100,10 +100,10 @@ impl Library {
         self.answers.too_old += stats.too_old;
         self.late_duplicates += stats.late_duplicates;
         self.clamped_times += stats.clamped_times;
-        self.refused_times += stats.refused_times;
-        self.watermark_steps_back += stats.watermark_steps_back;
-        self.forgotten_on_time += stats.forgotten_on_time;
-        self.forgotten_early += stats.forgotten_early;
+        self.rejected_watermarks += stats.rejected_watermarks;
+        self.watermark_regressions += stats.watermark_regressions;
+        self.expired += stats.expired;
+        self.evicted += stats.evicted;
     }
 }
 

@@ -30,8 +30,8 @@ fn in_settings_drawn_at_random_no_event_takes_effect_twice_or_is_lost() {
             tally.crashes,
             doubled.restart,
             doubled.taken_over,
-            tally.library.forgotten_on_time,
-            tally.library.refused_times,
+            tally.library.expired,
+            tally.library.rejected_watermarks,
         ];
         shown.iter_mut().zip(signs).for_each(|(shown, sign)| *shown += sign);
     }

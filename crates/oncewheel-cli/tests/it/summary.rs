@@ -31,8 +31,8 @@ fn the_json_holds_all_counts() {
         ("late_duplicates", 1),
         ("too_old_by_ms_max", 2500),
         ("clamped_times", 1),
-        ("refused_times", 1),
-        ("forgotten_on_time", 0),
+        ("rejected_watermarks", 1),
+        ("expired", 0),
         ("watermark_ms", 5500),
     ] {
         assert_eq!(json[name], expected, "{name} of {text}");
@@ -50,7 +50,7 @@ fn keys_are_counted_at_their_most_and_at_the_end() {
     let many: String = (0..1000).map(|n| format!("{{\"key\":{n},\"msg_time\":1000}}\n")).collect();
     let later = "{\"key\":\"x\",\"msg_time\":900000,\"min_msg_time\":900000}\n".repeat(2);
     let json = dedup(&["--summary", "-"], [many, later].concat()).succeeds().json();
-    assert_eq!((&json["keys_live_max"], &json["forgotten_on_time"]), (&1000.into(), &1000.into()));
+    assert_eq!((&json["keys_live_max"], &json["expired"]), (&1000.into(), &1000.into()));
     assert_eq!(json["keys_live_end"], 1);
     assert!(json["memory_bytes_max"].as_u64() > Some(1000 * 16));
 }
