@@ -87,9 +87,7 @@ impl Horizon {
     pub(crate) fn rule(&self) -> Result<Rule, ConfigError> {
         let millis = |duration| millis_up(duration).ok_or(ConfigError::HorizonOverflow);
         let rule = Rule {
-            span: millis(self.max_retry)?
-                .checked_add(millis(self.max_network)?)
-                .ok_or(ConfigError::HorizonOverflow)?,
+            span: millis(self.max_retry)?.checked_add(millis(self.max_network)?).ok_or(ConfigError::HorizonOverflow)?,
             retention: self.max_retention.map(millis).transpose()?,
             out_of_orderness: millis(self.max_out_of_orderness)?,
             clock_skew: millis(self.max_clock_skew)?,

@@ -30,11 +30,7 @@ use std::time::Duration;
 /// # Ok::<(), oncewheel::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Stats {
     /// Deliveries that were answered `Fresh`, claims included, whatever became of them.

@@ -233,8 +233,10 @@ mod tests {
         let almost = Duration::from_micros(1_999);
         assert_eq!(first.checked_add(almost).and_then(|time| time.checked_sub(almost)), Some(first));
         assert_eq!(first.checked_add(almost), Some(Timestamp::from_millis(1)));
-        assert_eq!((last.checked_duration_since(first), first.checked_duration_since(last)),
-            (Some(Duration::from_millis(u64::MAX)), None));
+        assert_eq!(
+            (last.checked_duration_since(first), first.checked_duration_since(last)),
+            (Some(Duration::from_millis(u64::MAX)), None)
+        );
         assert_eq!(first.saturating_duration_since(last), Duration::ZERO);
     }
 

@@ -2,7 +2,8 @@
 
 use super::oncewheel::{SyncBatch, UnsyncBatch};
 use super::{Contender, Delivery, Entrant, config, one};
-use ::oncewheel::{Durability, Timestamp, sync, unsync};
+use ::oncewheel::journal::Durability;
+use ::oncewheel::{Timestamp, sync, unsync};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

@@ -56,8 +56,7 @@ impl Journal {
     ) -> Result<(), Error> {
         let mut ops = Ops::default();
         for part in entries.chunks(ENTRIES_PER_WRITE) {
-            let mut call =
-                PendingCall { number: self.shared.next_call(), in_shard: vec![false; shards.shards.len()] };
+            let mut call = PendingCall { number: self.shared.next_call(), in_shard: vec![false; shards.shards.len()] };
             let first = verdicts.len();
             let ceiling = shards.published.ceiling();
             let inserted = batch::insert(shards, part, verdicts, Some(&mut call));

@@ -53,13 +53,8 @@ impl Shards {
         let shards = config.shards.unwrap_or_else(|| default_shards(config.max_keys)).next_power_of_two();
         let evicts = config.when_full == WhenFull::EvictOldest;
         let keys_max = config.max_keys.div_ceil(shards);
-        let settings = Settings {
-            hasher,
-            keys_max,
-            span: rule.span,
-            lease,
-            evicts: evicts && keys_max >= EVICTING_SHARD_MIN,
-        };
+        let settings =
+            Settings { hasher, keys_max, span: rule.span, lease, evicts: evicts && keys_max >= EVICTING_SHARD_MIN };
         let local = || Local { shard: Shard::new(&settings, 0), countdown: ClockCountdown::new() };
         let progress = Progress::new(rule, config.clock);
         Self {
@@ -257,11 +252,7 @@ impl Shards {
     /// which the next key expires. All locks are held, so that the answer is true of one moment: no
     /// quota anywhere, and no batch that may return some. The shard stays locked after that moment.
     #[cold]
-    fn find_quota<'a>(
-        &'a self,
-        at: usize,
-        local: MutexGuard<'a, Local>,
-    ) -> (MutexGuard<'a, Local>, Option<u64>) {
+    fn find_quota<'a>(&'a self, at: usize, local: MutexGuard<'a, Local>) -> (MutexGuard<'a, Local>, Option<u64>) {
         drop(local);
         // The cache is never called full by a clock that was read long ago.
         self.change_progress(Progress::read_clock);

@@ -1,9 +1,9 @@
 //! The index against a map.
 
+use super::Choices;
 use crate::Fingerprint;
 use crate::engine::index::{Index, IndexHasher, Place};
 use crate::engine::pool::Pool;
-use super::Choices;
 use std::collections::BTreeMap;
 use std::ops::Range;
 

@@ -88,7 +88,9 @@ pub fn journal_open(script: &[u8]) {
     drop(cache);
     let again = open(&storage).expect("it was opened before");
     assert_eq!(held(&again), first);
-    assert!(again.recovery().is_some_and(|recovery| recovery.damage.iter().all(|damage| damage.quarantined_in.is_none())));
+    assert!(
+        again.recovery().is_some_and(|recovery| recovery.damage.iter().all(|damage| damage.quarantined_in.is_none()))
+    );
 }
 
 fn open(storage: &Simulated) -> Result<DedupCache, crate::Error> {

@@ -1,8 +1,8 @@
 //! The pool against lists of keys.
 
+use super::Choices;
 use crate::Fingerprint;
 use crate::engine::pool::{CHUNK_KEYS, Pool, slot_at};
-use super::Choices;
 use std::collections::BTreeMap;
 
 /// As drawn in the pool's file.

@@ -1,9 +1,9 @@
 //! The wheel against a list of keys and deadlines.
 
+use super::Choices;
 use crate::Fingerprint;
 use crate::engine::pool::{NONE, Pool, chunk_of};
 use crate::engine::wheel::Wheel;
-use super::Choices;
 use std::collections::BTreeMap;
 
 /// Enough to fill a chunk.

@@ -1,7 +1,7 @@
 //! Time at its edges: years of it, powers of two, the bounds of the wheel's levels, its beginning and its end.
 
 use crate::fronts::{Front, on_both_fronts};
-use oncewheel::{Claimed, Clock, Config, Error, Horizon, Verdict};
+use oncewheel::{Claimed, Clock, Config, ConfigError, Error, Horizon, Verdict};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -216,7 +216,7 @@ on_both_fronts! {
             for (which, horizon) in shapes.into_iter().enumerate() {
                 let made = C::new(Config::new(horizon).clock(Clock::Manual).max_keys(10));
                 let Ok(mut cache) = made else {
-                    assert!(length == u64::MAX && matches!(made.err(), Some(Error::HorizonOverflow)), "{length}");
+                    assert!(length == u64::MAX && matches!(made.err(), Some(Error::Config(ConfigError::HorizonOverflow))), "{length}");
                     continue;
                 };
                 cache.advance(T0);

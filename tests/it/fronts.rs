@@ -20,7 +20,7 @@ pub(crate) trait Front: Sized {
     ) -> Result<Claimed<Result<(), ()>>, Error>;
     fn remove(&mut self, key: &str) -> bool;
     fn observe(&mut self, min_msg_time: MinMsgTime) -> Result<(), Error>;
-    fn advance(&mut self, now: u64);
+    fn try_advance(&mut self, now: u64) -> Result<(), Error>;
     fn maintain(&mut self);
     fn watermark(&self) -> Option<u64>;
     fn fingerprint(&self, key: &str) -> Fingerprint;
@@ -28,6 +28,10 @@ pub(crate) trait Front: Sized {
     fn shrink(&mut self) -> bool;
     fn stats(&self) -> Stats;
     fn validate(&self);
+
+    fn advance(&mut self, now: u64) {
+        self.try_advance(now).expect("a manual clock");
+    }
 
     fn observe_known(&mut self, time: u64) -> Result<(), Error> {
         self.observe(MinMsgTime::Known(Timestamp::from_millis(time)))
@@ -78,8 +82,8 @@ macro_rules! front {
             fn observe(&mut self, min_msg_time: MinMsgTime) -> Result<(), Error> {
                 <$cache>::observe(self, min_msg_time)
             }
-            fn advance(&mut self, now: u64) {
-                <$cache>::advance(self, Timestamp::from_millis(now)).expect("a manual clock");
+            fn try_advance(&mut self, now: u64) -> Result<(), Error> {
+                <$cache>::advance(self, Timestamp::from_millis(now))
             }
             fn maintain(&mut self) {
                 <$cache>::maintain(self).expect("no journal that could fail");

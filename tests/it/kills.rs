@@ -18,17 +18,12 @@ use std::path::Path;
 /// What a front can do in a directory.
 trait Durable: Front {
     fn open(dir: &Path, config: Config) -> Result<Self, Error>;
-    fn commit_batch(&mut self, claims: Vec<Self::Claim>) -> Result<Vec<usize>, Error>;
     fn damages(&self) -> usize;
 }
 
 impl Durable for unsync::DedupCache {
     fn open(dir: &Path, config: Config) -> Result<Self, Error> {
         Self::open(dir, config, Durability::Process)
-    }
-
-    fn commit_batch(&mut self, claims: Vec<Self::Claim>) -> Result<Vec<usize>, Error> {
-        Self::commit_batch(self, claims)
     }
 
     fn damages(&self) -> usize {
@@ -39,10 +34,6 @@ impl Durable for unsync::DedupCache {
 impl Durable for sync::DedupCache {
     fn open(dir: &Path, config: Config) -> Result<Self, Error> {
         Self::open(dir, config, Durability::Process)
-    }
-
-    fn commit_batch(&mut self, claims: Vec<Self::Claim>) -> Result<Vec<usize>, Error> {
-        Self::commit_batch(self, claims)
     }
 
     fn damages(&self) -> usize {

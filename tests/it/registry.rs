@@ -1,6 +1,6 @@
 //! Caches by queue.
 
-use oncewheel::{Clock, Config, Error, Horizon, MinMsgTime, Registry, Timestamp, Verdict};
+use oncewheel::{Clock, Config, ConfigError, Horizon, MinMsgTime, Registry, Timestamp, Verdict};
 use std::time::Duration;
 
 fn config() -> Config {
@@ -37,7 +37,10 @@ fn threads_that_meet_a_new_queue_together_share_one_cache() {
 #[test]
 fn a_queue_that_cannot_be_set_up_has_no_cache() {
     let registry = Registry::new();
-    assert_eq!(registry.get_or_create("a", config().max_keys(0)).err(), Some(Error::MaxKeysOutOfRange { max_keys: 0 }));
+    assert_eq!(
+        registry.get_or_create("a", config().max_keys(0)).err(),
+        Some(ConfigError::MaxKeysOutOfRange { max_keys: 0 })
+    );
     assert!(registry.get("a").is_none() && registry.queues().is_empty());
     assert!(registry.get_or_create("a", config()).is_ok());
 }

@@ -1,7 +1,7 @@
 //! The one rule: the moment of forgetting, the watermark, and times that are not to be believed.
 
 use crate::fronts::{Front, on_both_fronts};
-use oncewheel::{Clock, Config, Error, Horizon, MinMsgTime, Timestamp, Verdict};
+use oncewheel::{Clock, Config, ConfigError, Error, Horizon, MinMsgTime, Timestamp, Verdict};
 use std::time::Duration;
 
 const HOUR: u64 = 3_600_000;
@@ -279,20 +279,32 @@ on_both_fronts! {
 
     fn an_impossible_configuration_is_refused_with_its_own_error<C: Front>() {
         let horizon = Horizon::new(ms(1), ms(0));
-        let error = |config: Config| C::new(config).err().unwrap();
-        assert_eq!(error(Config::new(horizon).max_keys(0)), Error::MaxKeysOutOfRange { max_keys: 0 });
-        assert_eq!(error(Config::new(horizon).max_keys((1 << 31) + 1)), Error::MaxKeysOutOfRange { max_keys: (1 << 31) + 1 });
-        assert_eq!(error(Config::new(horizon).shards(0)), Error::ShardsOutOfRange { shards: 0 });
-        assert_eq!(error(Config::new(horizon).shards(1025)), Error::ShardsOutOfRange { shards: 1025 });
-        assert_eq!(error(Config::new(horizon).lease(Duration::ZERO)), Error::ProcessingTimeOutOfRange);
-        assert_eq!(error(Config::new(horizon).lease(Duration::MAX)), Error::ProcessingTimeOutOfRange);
-        assert_eq!(error(Config::new(Horizon::new(Duration::ZERO, Duration::ZERO))), Error::HorizonEmpty);
-        assert_eq!(error(Config::new(Horizon::new(Duration::MAX, Duration::ZERO))), Error::HorizonOverflow);
+        let error = |config: Config| match C::new(config).err() {
+            Some(Error::Config(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(error(Config::new(horizon).max_keys(0)), ConfigError::MaxKeysOutOfRange { max_keys: 0 });
+        assert_eq!(error(Config::new(horizon).max_keys((1 << 31) + 1)), ConfigError::MaxKeysOutOfRange { max_keys: (1 << 31) + 1 });
+        assert_eq!(error(Config::new(horizon).shards(0)), ConfigError::ShardsOutOfRange { shards: 0 });
+        assert_eq!(error(Config::new(horizon).shards(1025)), ConfigError::ShardsOutOfRange { shards: 1025 });
+        assert_eq!(error(Config::new(horizon).lease(Duration::ZERO)), ConfigError::LeaseOutOfRange);
+        assert_eq!(error(Config::new(horizon).lease(Duration::MAX)), ConfigError::LeaseOutOfRange);
+        assert_eq!(error(Config::new(Horizon::new(Duration::ZERO, Duration::ZERO))), ConfigError::HorizonEmpty);
+        assert_eq!(error(Config::new(Horizon::new(Duration::MAX, Duration::ZERO))), ConfigError::HorizonOverflow);
         let half = ms(u64::MAX / 2 + 1);
-        assert_eq!(error(Config::new(Horizon::new(half, half))), Error::HorizonOverflow);
-        assert_eq!(error(Config::new(Horizon::new(half, ms(0)).max_retention(half))), Error::HorizonOverflow);
-        for error in [Error::HorizonEmpty, Error::HorizonOverflow, Error::Full { .. }, Error::ClaimLost, Error::NoTime] {
-            assert!(error.to_string().contains(':'), "{error}: says what to do after the colon");
+        assert_eq!(error(Config::new(Horizon::new(half, half))), ConfigError::HorizonOverflow);
+        assert_eq!(error(Config::new(Horizon::new(half, ms(0)).max_retention(half))), ConfigError::HorizonOverflow);
+        let full = |next_expiry| Error::Full { next_expiry };
+        let errors = [full(None), full(Some(Timestamp::from_millis(7))), Error::ClaimLost, Error::NoTime];
+        let config_errors = [ConfigError::HorizonEmpty, ConfigError::HorizonOverflow].map(Error::Config);
+        for error in errors.into_iter().chain(config_errors).chain([Error::ClockNotManual]) {
+            assert!(error.to_string().contains([':', ';']), "{error}: tells what to do behind that");
         }
+    }
+
+    fn only_a_manual_clock_is_advanced<C: Front>() {
+        let mut cache = C::new(Config::new(Horizon::new(ms(1), ms(0)).max_retention(ms(0)))).unwrap();
+        assert_eq!(cache.try_advance(u64::MAX), Err(Error::ClockNotManual));
+        assert!(cache.watermark().unwrap() < Timestamp::now().as_millis() + 1_000);
     }
 }

@@ -1,6 +1,6 @@
 //! Why a run ended early: what is said, and with which exit status.
 
-use oncewheel::{JournalError, Problem};
+use oncewheel::journal::{self, ErrorKind};
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ pub(crate) enum Failure {
     /// The cache refused a delivery, for now: it is full.
     Refused { place: Place, what: String },
     /// A journal that cannot be opened.
-    Journal(JournalError),
+    Journal(journal::Error),
     /// A journal that holds more keys than the cache may.
     JournalTooLarge { keys_max: usize },
     /// Lines were written that the journal did not take.
@@ -49,8 +49,8 @@ impl Failure {
             Self::Read { .. } | Self::Write { .. } | Self::NotRecorded { .. } => 74,
             Self::Refused { .. } | Self::JournalTooLarge { .. } => 75,
             Self::Journal(error) => match error.kind() {
-                Problem::Locked => 75,
-                Problem::Io(_) | ErrorKind::Poisoned => 74,
+                ErrorKind::Locked => 75,
+                ErrorKind::Io(_) | ErrorKind::Poisoned => 74,
                 _ => 66,
             },
             Self::OutputClosed => 0,
@@ -98,10 +98,10 @@ impl fmt::Display for Failure {
 }
 
 /// The library speaks of its own settings where it says what to do.
-fn in_terms_of_options(error: &JournalError) -> String {
+fn in_terms_of_options(error: &journal::Error) -> String {
     let (path, text) = (error.path().display(), error.to_string());
     match error.kind() {
-        Problem::Damaged => {
+        ErrorKind::Damaged => {
             let (what, _) = text.split_once("; ").unwrap_or((&text, ""));
             format!("{what}; nothing was changed: leave --strict out to take what is whole")
         }

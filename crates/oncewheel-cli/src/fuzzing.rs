@@ -93,7 +93,7 @@ fn is_same(value: &Value<'_>, json: Option<&serde_json::Value>) -> bool {
 }
 
 #[cfg(test)]
-#[path = "../../../src/fuzzing/replay.rs"]
+#[path = "../../../src/testing/replay.rs"]
 mod replay;
 
 #[cfg(test)]

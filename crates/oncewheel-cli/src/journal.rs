@@ -3,8 +3,9 @@
 use crate::args::{JournalOptions, Options, Outlasts, Retention};
 use crate::delivery::Time;
 use crate::progress::OpeningBar;
+use oncewheel::journal::{Durability, OpenMode, OpenOptions};
 use oncewheel::unsync::{Claim, DedupCache};
-use oncewheel::{Config, Durability, Error, OpenMode, OpenOptions, Timestamp};
+use oncewheel::{Config, Error, Timestamp};
 use std::path::Path;
 use std::time::Duration;
 
@@ -74,10 +75,11 @@ impl Group {
         observed.max(kept) > self.oldest_msg_time
     }
 
-    /// Says how many are not recorded if that fails. (None is lost otherwise: there is no lease.)
+    /// Returns how many are not committed if that fails. (None is lost otherwise: there is no lease.)
     pub(crate) fn commit(&mut self, cache: &mut DedupCache) -> Result<(), (Error, usize)> {
         let lines = self.claims.len();
         self.oldest_msg_time = u64::MAX;
-        cache.commit_batch(self.claims.drain(..)).map(drop).map_err(|error| (error, lines))
+        let committed = cache.commit_batch(self.claims.drain(..)).and_then(|committed| committed.all());
+        committed.map_err(|error| (error, lines))
     }
 }

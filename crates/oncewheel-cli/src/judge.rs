@@ -3,8 +3,9 @@
 use crate::args::{Options, Retention};
 use crate::delivery::{Delivery, Time};
 use crate::journal::{self, Group};
+use oncewheel::journal::Recovery;
 use oncewheel::unsync::{Claim, DedupCache};
-use oncewheel::{Claimed, Clock, Error, MinMsgTime, Recovery, Stats, Timestamp, Verdict};
+use oncewheel::{Claimed, Clock, Error, MinMsgTime, Stats, Timestamp, Verdict};
 use std::time::Instant;
 
 /// Deliveries between two looks at the memory, which take microseconds each.
@@ -87,19 +88,20 @@ impl Judge {
     ///
     /// # Errors
     ///
-    /// [`Error::Full { .. }`], and [`Error::Journal`] once the journal is not to be trusted any more.
+    /// [`Error::Full`], and [`Error::Journal`] once the journal is not to be trusted any more.
     #[inline]
     pub(crate) fn judge(
         &mut self,
         delivery: &Delivery<'_>,
         now: Option<Timestamp>,
     ) -> Result<Claimed<Option<Claim>>, Error> {
+        // A watermark that the journal could not store has moved in memory. The next commit meets the
+        // same error, or stores it.
         if let Some(now) = now {
-            self.cache.advance(now);
+            let _ = self.cache.advance(now);
         }
         if let Time::Known(min_msg_time) = delivery.min_msg_time {
-            // Refused if it is too far ahead: the cache counts that, and the watermark stays where it was. If it could not
-            // be written, the next commit meets the same, or makes it good.
+            // A watermark too far ahead is rejected and counted, and stays where it was.
             let _ = self.cache.observe(MinMsgTime::Known(min_msg_time));
         }
         let claimed = self.ask(delivery)?;
@@ -160,12 +162,7 @@ impl Judge {
     #[inline]
     fn claim(&mut self, key: &[u8], msg_time: Option<Timestamp>) -> Result<Claimed<Option<Claim>>, Error> {
         if self.group.is_some() {
-            return Ok(match self.cache.claim(key, msg_time)? {
-                Claimed::Fresh(claim) => Claimed::Fresh(Some(claim)),
-                Claimed::Duplicate => Claimed::Duplicate,
-                Claimed::InFlight => Claimed::InFlight,
-                Claimed::TooOld => Claimed::TooOld,
-            });
+            return Ok(self.cache.claim(key, msg_time)?.map(Some));
         }
         Ok(match self.cache.insert(key, msg_time)? {
             Verdict::Fresh => Claimed::Fresh(None),
@@ -195,7 +192,7 @@ impl Judge {
 
     /// Why a delivery got no verdict, and what to do.
     pub(crate) fn refusal(&self, error: &Error, options: &Options) -> String {
-        if *error != Error::Full {
+        if !matches!(error, Error::Full { .. }) {
             return error.to_string();
         }
         let keys = self.cache.len() + self.unrecorded();

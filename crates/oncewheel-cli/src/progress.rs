@@ -2,7 +2,7 @@
 
 use crate::input::BytesRead;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use oncewheel::OpenProgress;
+use oncewheel::journal::OpenProgress;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 

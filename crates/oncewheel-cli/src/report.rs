@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::outputs;
 use crate::summary::Summary;
 use indicatif::HumanCount;
-use oncewheel::Recovery;
+use oncewheel::journal::Recovery;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;

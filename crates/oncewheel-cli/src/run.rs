@@ -9,6 +9,7 @@ use crate::outputs::Outputs;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::summary::Summary;
+use oncewheel::journal::ErrorKind;
 use oncewheel::{Claimed, Error};
 use std::io;
 use std::path::PathBuf;
@@ -145,8 +146,10 @@ impl Run<'_> {
 
 fn opening_failure(error: Error, options: &Options) -> Failure {
     match error {
+        Error::Journal(error) if error.kind() == ErrorKind::TooManyKeys => {
+            Failure::JournalTooLarge { keys_max: options.limits.max_keys }
+        }
         Error::Journal(error) => Failure::Journal(error),
-        Error::Full { .. } => Failure::JournalTooLarge { keys_max: options.limits.max_keys },
         error => Failure::Usage(with_option_names(&error)),
     }
 }

@@ -1,8 +1,8 @@
 //! Every call to the file system fails, once or from then on: what was answered stays true.
 
 use super::*;
-use crate::testing::disk::Fault;
 use crate::journal::{self, OpenMode};
+use crate::testing::disk::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 

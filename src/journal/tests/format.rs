@@ -1,10 +1,10 @@
 //! The bytes, against `docs/journal-format.md`.
 
 use crate::Fingerprint;
-use crate::key::KeyHasher;
 use crate::journal::record::{
     FRAME_HEADER_BYTES, Frames, HEADER_BYTES, Header, Item, Kind, Mark, encode_entry, encode_frame,
 };
+use crate::key::KeyHasher;
 
 /// The example in the document: lines of `offset  bytes in hexadecimal`, in its only block of that kind.
 fn documented() -> Vec<u8> {

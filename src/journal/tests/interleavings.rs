@@ -1,9 +1,9 @@
 //! Threads that meet over a journal, in every order that a scheduler comes upon: see `crate::interleavings`.
 
 use super::*;
-use crate::testing::interleavings::{explore, told};
 use crate::journal;
 use crate::testing::disk::Fault;
+use crate::testing::interleavings::{explore, told};
 use shuttle::thread;
 use std::io::ErrorKind;
 
@@ -135,7 +135,10 @@ fn while_the_disk_fails(from: usize, count: usize) -> String {
             }
             Err(Error::Journal(error)) => {
                 assert!(!is_held(&cache, key), "{key} was refused");
-                assert!(!is_held(&after, key) || error.kind() == journal::ErrorKind::Poisoned, "{key} was refused: {error}");
+                assert!(
+                    !is_held(&after, key) || error.kind() == journal::ErrorKind::Poisoned,
+                    "{key} was refused: {error}"
+                );
             }
             Err(error) => panic!("{error}"),
         }

@@ -11,10 +11,12 @@ mod removal;
 mod threads;
 mod upkeep;
 
+use super::{Cache, Durability, OpenOptions, Recovery, Writer};
 use crate::engine::{Full, Held};
 use crate::testing::disk::{Disk, Simulated};
-use super::{Cache, Durability, OpenOptions, Recovery, Writer};
-use crate::{Claimed, Clock, Committed, Config, Error, Fingerprint, Horizon, MinMsgTime, Timestamp, Verdict, sync, unsync};
+use crate::{
+    Claimed, Clock, Committed, Config, Error, Fingerprint, Horizon, MinMsgTime, Timestamp, Verdict, sync, unsync,
+};
 use std::time::Duration;
 
 /// `max_retry + max_network` of these tests, in milliseconds.

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::engine::Held;
-use crate::key::KeyHasher;
 use crate::journal::record::{Header, Kind, Mark, encode_entry, encode_frame};
-use crate::testing::disk::Fault;
 use crate::journal::{self, Damage, OpenMode, segment};
+use crate::key::KeyHasher;
+use crate::testing::disk::Fault;
 
 const SECRET: [u8; 16] = [7; 16];
 const TIME: u64 = 10_000;

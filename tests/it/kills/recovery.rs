@@ -41,6 +41,6 @@ fn an_opening_that_was_killed_as_it_set_a_torn_end_aside_is_repeated() {
     let mut cache = open(&folder.0, config());
     assert_eq!(cache.insert("a", oncewheel::Timestamp::from_millis(1000)), Ok(Verdict::Duplicate));
     let damage = &cache.recovery().unwrap().damage;
-    let kept = damage[0].kept_in.as_ref().map(fs::read).unwrap().unwrap();
+    let kept = damage[0].quarantined_in.as_ref().map(fs::read).unwrap().unwrap();
     assert_eq!((damage.len(), &*kept), (1, b"torn".as_slice()));
 }

@@ -9,7 +9,8 @@
 
 use crate::contenders::{BATCH, JOURNALED, Scratch, config};
 use crate::speed;
-use oncewheel::{Durability, Fingerprint, Timestamp, unsync::DedupCache};
+use oncewheel::journal::Durability;
+use oncewheel::{Fingerprint, Timestamp, unsync::DedupCache};
 use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};

@@ -125,7 +125,7 @@ impl<C: Cache> World<'_, C> {
     }
 
     fn refused(&mut self, error: &Error) {
-        if *error != Error::Full {
+        if !matches!(error, Error::Full { .. }) {
             self.oracle.fail(format!("a delivery was answered: {error}"));
         }
     }

@@ -136,12 +136,15 @@ impl<C: Cache> World<'_, C> {
         if self.scenario.consumer.way == Way::CommitBatch {
             let work = &mut self.process.workers[worker].work;
             let claims = work.iter_mut().filter_map(|item| item.claim.take()).collect();
-            let lost = self.process.cache().commit_batch(claims).unwrap_or_else(|error| {
-                self.oracle.fail(format!("a batch of commits was answered: {error}"));
-                Vec::new()
-            });
+            let committed = match self.process.cache().commit_batch(claims) {
+                Ok(committed) => committed,
+                Err(error) => {
+                    self.oracle.fail(format!("a batch of commits was answered: {error}"));
+                    return false;
+                }
+            };
             for position in (0..self.process.workers[worker].work.len()).rev() {
-                self.committed(worker, position, lost.contains(&position));
+                self.committed(worker, position, !committed.contains(position));
             }
             return false;
         }

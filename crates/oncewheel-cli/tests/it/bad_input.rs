@@ -157,7 +157,8 @@ fn times_at_the_ends_of_their_range_neither_panic_nor_sweep_the_cache() {
     let ran = dedup(&["--summary", "-"], lines);
     assert_eq!(ran.succeeds().text().lines().count(), 2);
     let json = ran.json();
-    let counts = ["fresh", "duplicates", "too_old", "rejected_watermarks", "clamped_times"].map(|name| json[name].as_u64());
+    let counts =
+        ["fresh", "duplicates", "too_old", "rejected_watermarks", "clamped_times"].map(|name| json[name].as_u64());
     assert_eq!(counts, [Some(2), Some(2), Some(1), Some(2), Some(1)]);
 }
 

@@ -61,7 +61,10 @@ fn counts<const N: usize>(ran: &Ran, names: [&str; N]) -> [u64; N] {
 fn comes_out_exact(trace: &Path) {
     let ran = judge(trace, &LONG_ENOUGH);
     assert!(ran.succeeds().text() == first_deliveries(&text(trace)), "other lines than the first of each key");
-    assert_eq!(counts(&ran, ["too_old", "late_duplicates", "rejected", "rejected_watermarks", "clamped_times"]), [0; 5]);
+    assert_eq!(
+        counts(&ran, ["too_old", "late_duplicates", "rejected", "rejected_watermarks", "clamped_times"]),
+        [0; 5]
+    );
 }
 
 #[test]
