@@ -21,11 +21,11 @@ fn main() -> Result<(), Error> {
     let horizon = Horizon::new(Duration::from_secs(600), Duration::from_secs(30));
     let mut cache = DedupCache::new(Config::new(horizon).clock(Clock::Manual))?;
 
-    cache.advance(at(0));
+    cache.advance(at(0))?;
     println!("transfer-1 is {:?}", cache.insert("transfer-1", at(0))?);
 
     // The consumer was down for nine hours. The copy that the producer sent after a minute waits in the backlog.
-    cache.advance(at(540));
+    cache.advance(at(540))?;
     cache.observe(min_msg_time(at(1).as_millis(), false, at(540)))?;
     let copy = cache.insert("transfer-1", at(1))?;
     println!("nine hours later its copy is a {copy:?}");

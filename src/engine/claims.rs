@@ -37,11 +37,13 @@ pub(crate) struct Claims {
 }
 
 /// Names a claim. No other claim of the process has the same generation.
+///
+/// `Shard::claim` returns the generation alone: it fits in a register, and the caller has the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClaimId {
     pub(crate) hash: IndexHash,
     pub(crate) key: Fingerprint,
-    generation: u64,
+    pub(crate) generation: u64,
 }
 
 struct Claim {
@@ -98,12 +100,13 @@ impl Claims {
         }
     }
 
-    pub(crate) fn open(&mut self, hash: IndexHash, key: Fingerprint, msg_time: u64, now: Option<u64>) -> ClaimId {
+    /// Opens a claim and returns its generation.
+    pub(crate) fn open(&mut self, hash: IndexHash, key: Fingerprint, msg_time: u64, now: Option<u64>) -> u64 {
         self.generations += 1;
         let generation = self.generations;
         let claim = Claim { generation, msg_time, lease: now.map_or(Lease::NotBegun, Lease::Since) };
         self.open.insert(Claimant(hash, key), claim);
-        ClaimId { hash, key, generation }
+        generation
     }
 
     pub(crate) fn is_open(&self, id: &ClaimId) -> bool {
@@ -217,7 +220,7 @@ mod tests {
 
     fn open(claims: &mut Claims, number: u64, now: u64) -> ClaimId {
         let (hash, key) = key(number);
-        claims.open(hash, key, number, Some(now))
+        ClaimId { hash, key, generation: claims.open(hash, key, number, Some(now)) }
     }
 
     fn open_all(claims: &mut Claims, numbers: std::ops::Range<u64>) {

@@ -80,14 +80,15 @@ impl Shard {
         Ok(Verdict::Fresh)
     }
 
-    /// Opens a claim on a key that is neither held, nor claimed, nor too old.
+    /// Opens a claim on a key that is neither held, nor claimed, nor too old. Returns the claim's
+    /// generation.
     pub(crate) fn claim(
         &mut self,
         hash: IndexHash,
         key: Fingerprint,
         time: u64,
         now: Option<u64>,
-    ) -> Result<Claimed<ClaimId>, Full> {
+    ) -> Result<Claimed<u64>, Full> {
         let place = self.index.prefetch_home(hash);
         self.reclaim_step(RECLAIMED_PER_KEY);
         if let Some(known) = self.known(place, hash, key, time, now) {

@@ -45,8 +45,8 @@ impl Claim {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn commit(mut self) -> Result<(), Error> {
-        let id = self.close();
-        self.inner.commit(id)
+        self.is_open = false;
+        self.inner.commit(&self.id)
     }
 
     /// Releases the claim, as dropping it does.
@@ -62,21 +62,18 @@ impl Claim {
     /// ```
     pub fn abort(self) {}
 
-    /// What is left to whoever commits it; dropping the claim does nothing any more.
-    pub(super) fn close(&mut self) -> ClaimId {
-        self.is_open = false;
+    /// What `inner` is to commit. A claim of another cache is dropped here, which releases it there, and
+    /// `inner` does not know its identity.
+    pub(super) fn hand_over(mut self, inner: &Arc<Inner>) -> ClaimId {
+        self.is_open = !Arc::ptr_eq(&self.inner, inner);
         self.id
-    }
-
-    pub(super) fn is_of(&self, inner: &Arc<Inner>) -> bool {
-        Arc::ptr_eq(&self.inner, inner)
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.is_open {
-            self.inner.abort(self.id);
+            self.inner.abort(&self.id);
         }
     }
 }

@@ -38,20 +38,30 @@ impl Inner {
         let hash = shards.hasher.hash(key);
         let now = shards.now();
         let claimed = shards.with_quota(hash, |shard| shard.claim(hash, key, time.past(shard.watermark()), now))?;
-        if let (Claimed::Fresh(claim), Some(journal)) = (&claimed, &self.journal)
-            && let Err(error) = journal.shared.check()
-        {
-            // What could not be committed must not be begun.
-            shards.with_caught_up(hash, |shard| shard.undo_claim(claim));
-            return Err(error.into());
-        }
-        Ok(claimed)
+        claimed.try_map(|generation| {
+            let claim = ClaimId { hash, key, generation };
+            if let Some(journal) = &self.journal
+                && let Err(error) = journal.shared.check()
+            {
+                // What could not be committed must not be begun.
+                shards.with_caught_up(hash, |shard| shard.undo_claim(&claim));
+                return Err(error.into());
+            }
+            Ok(claim)
+        })
     }
 
-    pub(super) fn commit(&self, claim: ClaimId) -> Result<(), Error> {
+    pub(super) fn commit(&self, claim: &ClaimId) -> Result<(), Error> {
         let mut is_lost = false;
-        self.commit_all(&[claim], |_| is_lost = true)?;
+        match &self.journal {
+            None => is_lost = self.commit_in_memory(claim).is_none(),
+            Some(journal) => journal.commit(&self.shards, std::slice::from_ref(claim), |_| is_lost = true)?,
+        }
         if is_lost { Err(Error::ClaimLost) } else { Ok(()) }
+    }
+
+    fn commit_in_memory(&self, claim: &ClaimId) -> Option<u64> {
+        self.shards.with_caught_up(claim.hash, |shard| shard.commit(claim))
     }
 
     /// `lost` hears, by position, of the claims that were lost. After an error none is committed, and
@@ -61,15 +71,15 @@ impl Inner {
             return Ok(journal.commit(&self.shards, claims, lost)?);
         }
         for (at, claim) in claims.iter().enumerate() {
-            if self.shards.with_caught_up(claim.hash, |shard| shard.commit(claim)).is_none() {
+            if self.commit_in_memory(claim).is_none() {
                 lost(at);
             }
         }
         Ok(())
     }
 
-    pub(super) fn abort(&self, claim: ClaimId) {
-        self.shards.with_caught_up(claim.hash, |shard| shard.abort(&claim));
+    pub(super) fn abort(&self, claim: &ClaimId) {
+        self.shards.with_caught_up(claim.hash, |shard| shard.abort(claim));
     }
 
     pub(super) fn remove(&self, key: Fingerprint) -> Result<bool, Error> {

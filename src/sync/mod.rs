@@ -35,8 +35,8 @@ use std::sync::Arc;
 ///
 /// let horizon = Horizon::new(Duration::from_secs(600), Duration::from_secs(30));
 /// let cache = DedupCache::new(Config::new(horizon))?;
+/// let transfer = || Ok::<_, std::io::Error>("the money is moved");
 /// let fresh = std::thread::scope(|scope| {
-///     let transfer = || Ok::<_, std::io::Error>("the money is moved");
 ///     let workers: Vec<_> = (0..4).map(|_| {
 ///         scope.spawn(|| matches!(cache.process_once("transfer-17", None, transfer), Ok(Claimed::Fresh(Ok(_)))))
 ///     }).collect();
@@ -277,18 +277,9 @@ impl DedupCache {
     /// See [`Committed`] for an example.
     pub fn commit_batch(&self, claims: impl IntoIterator<Item = Claim>) -> Result<Committed, Error> {
         let claims: Vec<Claim> = claims.into_iter().collect(); // first, as the iterator may panic
+        let ids: Vec<_> = claims.into_iter().map(|claim| claim.hand_over(&self.inner)).collect();
         let mut lost = Vec::new();
-        let (mut ids, mut places) = (Vec::with_capacity(claims.len()), Vec::with_capacity(claims.len()));
-        for (place, mut claim) in claims.into_iter().enumerate() {
-            if claim.is_of(&self.inner) {
-                ids.push(claim.close());
-                places.push(place);
-            } else {
-                lost.push(place);
-            }
-        }
-        self.inner.commit_all(&ids, |at| lost.push(places[at]))?;
-        lost.sort_unstable();
+        self.inner.commit_all(&ids, |at| lost.push(at))?;
         Ok(Committed::except(lost))
     }
 

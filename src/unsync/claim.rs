@@ -20,7 +20,7 @@ use std::sync::Arc;
 #[must_use = "a claim that is dropped is released"]
 pub struct Claim {
     id: ClaimId,
-    /// Empty only once the claim was taken apart.
+    /// Empty once the claim was taken back.
     dropped: Option<Arc<Dropped>>,
 }
 
@@ -40,16 +40,19 @@ pub(super) struct Claims {
 }
 
 impl Claims {
+    #[inline]
     pub(super) fn hand_out(&mut self, id: ClaimId) -> Claim {
         let dropped = self.spare.pop().unwrap_or_else(|| Arc::clone(&self.dropped));
         Claim { id, dropped: Some(dropped) }
     }
 
-    /// What to commit or abort; `None` for a claim of another cache, which is dropped.
-    pub(super) fn take_back(&mut self, mut claim: Claim) -> Option<ClaimId> {
-        let dropped = claim.dropped.take_if(|dropped| Arc::ptr_eq(dropped, &self.dropped))?;
-        self.spare.push(dropped);
-        Some(claim.id)
+    /// What to commit or abort. Dropping the claim then does nothing, unless it is another cache's:
+    /// the shard does not know its identity, and dropping it releases it there.
+    #[inline]
+    pub(super) fn take_back<'a>(&mut self, claim: &'a mut Claim) -> &'a ClaimId {
+        let own = claim.dropped.take_if(|dropped| Arc::ptr_eq(dropped, &self.dropped));
+        self.spare.extend(own);
+        &claim.id
     }
 
     /// How many of the claims that were dropped and not yet released are still open.
@@ -68,6 +71,13 @@ impl Claims {
 
 impl Dropped {
     #[cold]
+    fn add(&self, id: ClaimId) {
+        let mut ids = self.ids.lock();
+        ids.push(id);
+        self.has_some.store(true, Relaxed);
+    }
+
+    #[cold]
     fn take(&self) -> Vec<ClaimId> {
         let mut ids = self.ids.lock();
         self.has_some.store(false, Relaxed);
@@ -76,11 +86,10 @@ impl Dropped {
 }
 
 impl Drop for Claim {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(dropped) = self.dropped.take() {
-            let mut ids = dropped.ids.lock();
-            ids.push(self.id);
-            dropped.has_some.store(true, Relaxed);
+        if let Some(dropped) = &self.dropped {
+            dropped.add(self.id);
         }
     }
 }

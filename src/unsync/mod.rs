@@ -6,6 +6,7 @@ mod state;
 
 pub use claim::Claim;
 
+use crate::engine::{ClaimId, Full};
 use crate::journal::{Directory, Durability, OpenOptions, Recovery, Storage};
 use crate::watermark::Progress;
 use crate::{
@@ -153,8 +154,13 @@ impl DedupCache {
     /// ```
     #[inline]
     pub fn insert(&mut self, key: impl Key, msg_time: impl Into<Option<Timestamp>>) -> Result<Verdict, Error> {
+        let msg_time = msg_time.into();
         self.release_dropped();
-        let (verdict, key, time) = self.state.insert(key, msg_time.into())?;
+        let (hash, key, time) = self.state.enter(key, msg_time)?;
+        let (verdict, time) = match self.state.shard.insert(hash, key, time, self.state.progress.now()) {
+            Ok(verdict) => (verdict, time),
+            Err(Full) => self.state.insert_once_more(hash, key, msg_time)?,
+        };
         if verdict == Verdict::Fresh
             && let Some(journal) = &mut self.journal
         {
@@ -219,16 +225,24 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn claim(&mut self, key: impl Key, msg_time: impl Into<Option<Timestamp>>) -> Result<Claimed<Claim>, Error> {
+        let msg_time = msg_time.into();
         self.release_dropped();
-        let claimed = self.state.claim(key, msg_time.into())?;
-        if let (Claimed::Fresh(claim), Some(journal)) = (&claimed, &self.journal)
-            && let Err(error) = journal.writer.check()
-        {
-            // What could not be committed must not be begun.
-            self.state.shard.undo_claim(claim);
-            return Err(error.into());
-        }
-        Ok(claimed.map(|id| self.claims.hand_out(id)))
+        let (hash, key, time) = self.state.enter(key, msg_time)?;
+        let claimed = match self.state.shard.claim(hash, key, time, self.state.progress.now()) {
+            Ok(claimed) => claimed,
+            Err(Full) => self.state.claim_once_more(hash, key, msg_time)?,
+        };
+        claimed.try_map(|generation| {
+            let id = ClaimId { hash, key, generation };
+            if let Some(journal) = &self.journal
+                && let Err(error) = journal.writer.check()
+            {
+                // What could not be committed must not be begun.
+                self.state.shard.undo_claim(&id);
+                return Err(error.into());
+            }
+            Ok(self.claims.hand_out(id))
+        })
     }
 
     /// Commits the key of a claim: from now on its copies are `Duplicate`.
@@ -238,22 +252,20 @@ impl DedupCache {
     /// [`Error::ClaimLost`] if the claim outlived its lease and was taken over, or was swept because
     /// no copy can come any more; also for a claim of another cache, which is released. With a
     /// journal, [`Error::Journal`]: the claim is released. In all cases do not acknowledge.
-    pub fn commit(&mut self, claim: Claim) -> Result<(), Error> {
-        let claim = self.claims.take_back(claim).ok_or(Error::ClaimLost)?;
+    pub fn commit(&mut self, mut claim: Claim) -> Result<(), Error> {
+        let id = self.claims.take_back(&mut claim);
         let mut is_lost = false;
         match &mut self.journal {
-            None => is_lost = self.state.shard.commit(&claim).is_none(),
-            Some(journal) => journal.commit(&mut self.state, &[claim], |_| is_lost = true)?,
+            None => is_lost = self.state.shard.commit(id).is_none(),
+            Some(journal) => journal.commit(&mut self.state, &[*id], |_| is_lost = true)?,
         }
         if is_lost { Err(Error::ClaimLost) } else { Ok(()) }
     }
 
     /// Releases a claim at once; a claim that is dropped is released with the next call. Does nothing
     /// if the claim was lost already.
-    pub fn abort(&mut self, claim: Claim) {
-        if let Some(claim) = self.claims.take_back(claim) {
-            self.state.shard.abort(&claim);
-        }
+    pub fn abort(&mut self, mut claim: Claim) {
+        self.state.shard.abort(self.claims.take_back(&mut claim));
     }
 
     /// Claims, runs `handler` if the delivery is fresh, and commits: as
@@ -299,28 +311,15 @@ impl DedupCache {
     /// [`Error::Journal`]: none is committed, and all are released.
     pub fn commit_batch(&mut self, claims: impl IntoIterator<Item = Claim>) -> Result<Committed, Error> {
         let claims: Vec<Claim> = claims.into_iter().collect(); // first, as the iterator may panic
+        let ids: Vec<_> = claims.into_iter().map(|mut claim| *self.claims.take_back(&mut claim)).collect();
         let mut lost = Vec::new();
-        let (mut ids, mut places) = (Vec::with_capacity(claims.len()), Vec::with_capacity(claims.len()));
-        for (place, claim) in claims.into_iter().enumerate() {
-            match self.claims.take_back(claim) {
-                Some(id) => {
-                    ids.push(id);
-                    places.push(place);
-                }
-                None => lost.push(place),
-            }
-        }
         match &mut self.journal {
             None => {
-                for (id, place) in ids.iter().zip(places) {
-                    if self.state.shard.commit(id).is_none() {
-                        lost.push(place);
-                    }
-                }
+                let mut is_lost = |at: &usize| self.state.shard.commit(&ids[*at]).is_none();
+                lost.extend((0..ids.len()).filter(&mut is_lost));
             }
-            Some(journal) => journal.commit(&mut self.state, &ids, |at| lost.push(places[at]))?,
+            Some(journal) => journal.commit(&mut self.state, &ids, |at| lost.push(at))?,
         }
-        lost.sort_unstable();
         Ok(Committed::except(lost))
     }
 

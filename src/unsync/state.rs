@@ -2,7 +2,7 @@
 //! dropped, and the journal.
 
 use crate::config::{Checked, Config, WhenFull};
-use crate::engine::{ClaimId, Full, Held, IndexHash, IndexHasher, Settings, Shard};
+use crate::engine::{Full, Held, IndexHash, IndexHasher, Settings, Shard};
 use crate::journal::Cache;
 use crate::key::KeyHasher;
 use crate::time::ClockCountdown;
@@ -35,34 +35,21 @@ impl State {
         }
     }
 
-    /// With the time that the delivery counts with.
-    #[inline(always)]
-    pub(super) fn insert(
-        &mut self,
-        key: impl Key,
-        msg_time: Option<Timestamp>,
-    ) -> Result<(Verdict, Fingerprint, u64), Error> {
-        let (hash, key, time) = self.enter(key, msg_time)?;
-        match self.shard.insert(hash, key, time, self.progress.now()) {
-            Ok(verdict) => Ok((verdict, key, time)),
-            Err(Full) => self.insert_once_more(hash, key, msg_time),
-        }
-    }
-
-    /// Reads the clock first, as the cache is never called full by a clock that was read long ago.
+    /// After `Full`: reads the clock, as the cache is never called full by a clock that was read long
+    /// ago. Returns the time that the delivery counts with now.
     #[cold]
-    fn insert_once_more(
+    pub(super) fn insert_once_more(
         &mut self,
         hash: IndexHash,
         key: Fingerprint,
         msg_time: Option<Timestamp>,
-    ) -> Result<(Verdict, Fingerprint, u64), Error> {
+    ) -> Result<(Verdict, u64), Error> {
         if !self.has_moved_on() {
             return Err(self.full());
         }
         let time = self.admit(msg_time)?;
         let verdict = self.shard.insert(hash, key, time, self.progress.now()).map_err(|Full| self.full())?;
-        Ok((verdict, key, time))
+        Ok((verdict, time))
     }
 
     /// Answers as many entries as find quota. Returns the entries, their times bounded by the ceiling
@@ -95,14 +82,19 @@ impl State {
         clamped
     }
 
-    pub(super) fn claim(&mut self, key: impl Key, msg_time: Option<Timestamp>) -> Result<Claimed<ClaimId>, Error> {
-        let (hash, key, time) = self.enter(key, msg_time)?;
-        let mut claimed = self.shard.claim(hash, key, time, self.progress.now());
-        if claimed == Err(Full) && self.has_moved_on() {
-            let time = self.admit(msg_time)?;
-            claimed = self.shard.claim(hash, key, time, self.progress.now());
+    /// As `insert_once_more`; returns the claim's generation.
+    #[cold]
+    pub(super) fn claim_once_more(
+        &mut self,
+        hash: IndexHash,
+        key: Fingerprint,
+        msg_time: Option<Timestamp>,
+    ) -> Result<Claimed<u64>, Error> {
+        if !self.has_moved_on() {
+            return Err(self.full());
         }
-        claimed.map_err(|Full| self.full())
+        let time = self.admit(msg_time)?;
+        self.shard.claim(hash, key, time, self.progress.now()).map_err(|Full| self.full())
     }
 
     pub(super) fn remove(&mut self, key: Fingerprint) -> bool {
@@ -131,7 +123,11 @@ impl State {
     }
 
     #[inline(always)]
-    fn enter(&mut self, key: impl Key, msg_time: Option<Timestamp>) -> Result<(IndexHash, Fingerprint, u64), Error> {
+    pub(super) fn enter(
+        &mut self,
+        key: impl Key,
+        msg_time: Option<Timestamp>,
+    ) -> Result<(IndexHash, Fingerprint, u64), Error> {
         self.count_calls(1);
         let time = self.admit(msg_time)?;
         let key = self.key_hasher.fingerprint(key);

@@ -193,7 +193,7 @@ fn what_the_journal_does_not_take_is_said_and_comes_again() {
     limited.args(["-c", script, env!("CARGO_BIN_EXE_oncewheel"), &journal]);
     let limited = limited.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let first = finish(limited, input.as_bytes());
-    first.fails(74, "what was being written is not recorded: mend the cause and try again. ");
+    first.fails(74, "what was being written is not committed: fix the cause and try again. ");
     let lines: usize = first.stderr.split(". ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     first.fails(74, " lines were written and not recorded: a run that is started again may write them again");
     let second = journaled(&folder, &[], &input);
