@@ -4,6 +4,8 @@
 mod capacity;
 mod claims;
 mod edges;
+#[cfg(feature = "serde")]
+mod files;
 mod fronts;
 mod hostile;
 mod kills;
