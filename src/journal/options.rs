@@ -74,25 +74,36 @@ pub enum OpenMode {
 /// # let dir = std::env::temp_dir().join(format!("oncewheel-doc-options-{}", std::process::id()));
 /// let config = Config::new(Horizon::new(Duration::from_secs(600), Duration::from_secs(30)));
 /// let options = OpenOptions::new()
+///     .durability(Durability::Power)
 ///     .mode(OpenMode::Strict)
 ///     .on_progress(|progress| eprintln!("{} of {} bytes", progress.bytes_read, progress.bytes_in_all));
-/// let cache = DedupCache::open_with(&dir, config, Durability::Process, options)?;
+/// let cache = DedupCache::open(&dir, config, options)?;
 /// assert!(cache.recovery().unwrap().damage.is_empty());
 /// # drop(cache);
 /// # std::fs::remove_dir_all(&dir).unwrap();
 /// # Ok::<(), oncewheel::Error>(())
 /// ```
-#[derive(Default)]
+///
+/// Where only the durability matters, it serves as the options:
+/// `DedupCache::open(dir, config, Durability::Process)`.
 pub struct OpenOptions<'a> {
+    pub(crate) durability: Durability,
     pub(crate) mode: OpenMode,
     pub(crate) on_progress: Option<Box<dyn FnMut(OpenProgress) + 'a>>,
 }
 
 impl<'a> OpenOptions<'a> {
-    /// Recover what is readable, and report no progress.
+    /// [`Durability::Process`]; recover what is readable; report no progress.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { durability: Durability::Process, mode: OpenMode::Recover, on_progress: None }
+    }
+
+    /// What a committed key outlasts.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
     }
 
     /// What to do about damage.
@@ -110,9 +121,24 @@ impl<'a> OpenOptions<'a> {
     }
 }
 
+impl Default for OpenOptions<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<Durability> for OpenOptions<'_> {
+    fn from(durability: Durability) -> Self {
+        Self::new().durability(durability)
+    }
+}
+
 impl fmt::Debug for OpenOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenOptions").field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("OpenOptions")
+            .field("durability", &self.durability)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
     }
 }
 

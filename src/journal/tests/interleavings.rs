@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 
 fn opened(storage: &Simulated) -> sync::DedupCache {
     let config = config().shards(2).secret([7; 16]);
-    sync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Power, OpenOptions::new()).unwrap()
+    sync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Power.into()).unwrap()
 }
 
 /// With a segment that is begun, so that a write is an append and a sync.

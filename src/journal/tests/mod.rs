@@ -70,7 +70,7 @@ macro_rules! subject {
                 durability: Durability,
                 options: OpenOptions<'_>,
             ) -> Result<Self, Error> {
-                Self::open_in(|| Ok(storage.boxed()), config, durability, options)
+                Self::open_in(|| Ok(storage.boxed()), config, options.durability(durability))
             }
             fn put(&mut self, key: &str, time: u64) -> Result<Verdict, Error> {
                 self.insert(key, Timestamp::from_millis(time))

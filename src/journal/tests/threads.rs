@@ -173,8 +173,7 @@ fn a_batch_meets_its_own_keys_as_duplicates_and_anothers_as_in_flight() {
 fn ask_while_refused(refused: impl Fn(&sync::DedupCache)) {
     let storage = Simulated::default();
     let config = config().max_keys(100_000).shards(4);
-    let cache =
-        sync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Process, OpenOptions::new()).unwrap();
+    let cache = sync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Process.into()).unwrap();
     storage.fail(storage.calls()..usize::MAX, Fault::Short(ErrorKind::StorageFull));
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
