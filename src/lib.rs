@@ -234,6 +234,7 @@
 //! * `serde`: [`Config`] and what it holds, [`Stats`], [`Timestamp`] and [`Durability`] can be read and
 //!   written. Durations are text as people write it: `"90s"`, `"10m"`, `"15d"`. Unknown fields are
 //!   errors.
+//! * `testing`: the conformance suite for stores.
 //! * `chrono`, `jiff`, `time`: [`Timestamp`] from and to the times of these crates.
 //!
 //! [`Durability`]: journal::Durability
@@ -263,8 +264,8 @@ pub mod journal;
 mod locks;
 #[cfg(feature = "registry")]
 mod registry;
-#[cfg(any(test, oncewheel_fuzzing))]
-#[doc(hidden)]
+mod store;
+#[cfg(any(test, oncewheel_fuzzing, feature = "testing"))]
 pub mod testing;
 
 pub use config::{Config, WhenFull};
@@ -275,6 +276,7 @@ pub use key::{Fingerprint, Key, KeyHasher};
 #[cfg(feature = "registry")]
 pub use registry::Registry;
 pub use stats::{DuplicateAges, Stats};
+pub use store::{ClaimStore, Disposition, Guarantees, Refusal, StoreError, process_once};
 pub use time::{Clock, TimeRangeError, Timestamp};
 pub use verdict::{Claimed, Verdict};
 pub use watermark::MinMsgTime;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a cache still knows after its process ended, however it ended.
 ///
@@ -89,20 +90,37 @@ pub enum OpenMode {
 pub struct OpenOptions<'a> {
     pub(crate) durability: Durability,
     pub(crate) mode: OpenMode,
+    pub(crate) lock_timeout: Duration,
     pub(crate) on_progress: Option<Box<dyn FnMut(OpenProgress) + 'a>>,
 }
 
 impl<'a> OpenOptions<'a> {
-    /// [`Durability::Process`]; recover what is readable; report no progress.
+    /// [`Durability::Process`]; recover what is readable; wait half a second for the directory; report no
+    /// progress.
     #[must_use]
     pub fn new() -> Self {
-        Self { durability: Durability::Process, mode: OpenMode::Recover, on_progress: None }
+        Self {
+            durability: Durability::Process,
+            mode: OpenMode::Recover,
+            lock_timeout: Duration::from_millis(500),
+            on_progress: None,
+        }
     }
 
     /// What a committed key outlasts.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// How long to wait for the directory while another cache has it open; by default half a second, in
+    /// steps of 20 ms. Zero tries once, for callers that must not block. (A child process has a copy of
+    /// every open file between its `fork` and its `exec`, and so of a lock that was released just now:
+    /// try again.)
+    #[must_use]
+    pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
+        self.lock_timeout = lock_timeout;
         self
     }
 

@@ -5,7 +5,7 @@
 //! weaker ordering would allow is not tried.
 
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-pub(crate) use shuttle::thread::yield_now;
+pub(crate) use shuttle::thread;
 
 use shuttle::sync;
 use std::collections::BTreeMap;

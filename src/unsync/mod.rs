@@ -91,7 +91,9 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn open<'a>(dir: impl AsRef<Path>, config: Config, options: impl Into<OpenOptions<'a>>) -> Result<Self, Error> {
-        Self::open_in(|| Ok(Box::new(Directory::open(dir.as_ref())?)), config, options.into())
+        let options = options.into();
+        let lock_timeout = options.lock_timeout;
+        Self::open_in(|| Ok(Box::new(Directory::open(dir.as_ref(), lock_timeout)?)), config, options)
     }
 
     pub(crate) fn open_in(

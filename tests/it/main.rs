@@ -3,6 +3,8 @@
 
 mod capacity;
 mod claims;
+#[cfg(feature = "testing")]
+mod conformance;
 mod edges;
 #[cfg(feature = "serde")]
 mod files;

@@ -8,6 +8,7 @@ mod format;
 mod interleavings;
 mod reading;
 mod removal;
+mod tasks;
 mod threads;
 mod upkeep;
 

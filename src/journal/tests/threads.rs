@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
 
-fn opened(storage: &Simulated) -> sync::DedupCache {
+pub(super) fn opened(storage: &Simulated) -> sync::DedupCache {
     <sync::DedupCache as Subject>::open(storage, Durability::Power).unwrap()
 }
 
-fn time() -> Timestamp {
+pub(super) fn time() -> Timestamp {
     Timestamp::from_millis(10_000)
 }
 
 /// A test that fails does not wait for ever.
-fn until(is_so: impl Fn() -> bool) {
+pub(super) fn until(is_so: impl Fn() -> bool) {
     let started = Instant::now();
     while !is_so() {
         assert!(started.elapsed() < Duration::from_secs(20), "it does not come to that");
