@@ -106,7 +106,8 @@ const LEASE: Duration = Duration::from_millis(300);
 ///
 /// At the first promise that is broken.
 pub fn run<H: Harness>(harness: &H) {
-    let checks: [(&str, fn(&Suite<'_, H>)); 12] = [
+    type Check<'a, H> = fn(&Suite<'a, H>);
+    let checks: [(&str, Check<'_, H>); 12] = [
         ("of concurrent deliveries one is Fresh", one_of_many_is_fresh),
         ("only a committed key is a Duplicate", only_committed_keys_are_duplicates),
         ("an aborted claim is released", aborted_claims_are_released),
