@@ -9,6 +9,8 @@ mod edges;
 #[cfg(feature = "serde")]
 mod files;
 mod fronts;
+#[cfg(feature = "testing")]
+mod handover;
 mod hostile;
 mod kills;
 mod model;
