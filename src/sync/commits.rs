@@ -16,6 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 /// Claims whose commit has begun, and their keys for the journal.
 #[derive(Default)]
@@ -74,9 +75,19 @@ impl Queue {
     }
 
     /// What waits, for the thread; `None` once the queue is closed and empty.
-    pub(super) fn take(&self) -> Option<(Begun, Vec<Arc<Ticket>>)> {
+    ///
+    /// Tasks whose commits have just been carried out come back soon. Where a write is slow, the first of
+    /// them should not be written alone: so the thread lets up to `expected` of them come, for as long
+    /// as `patience`.
+    pub(super) fn take(&self, expected: usize, patience: Duration) -> Option<(Begun, Vec<Arc<Ticket>>)> {
         let mut state = self.state.lock();
         self.has_changed.wait_while(&mut state, |state| state.tickets.is_empty() && !state.is_closed);
+        let since = Instant::now();
+        while state.tickets.len() < expected && !state.is_closed && since.elapsed() < patience {
+            drop(state);
+            thread::yield_now();
+            state = self.state.lock();
+        }
         let taken = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.tickets));
         (!taken.1.is_empty()).then_some(taken)
     }

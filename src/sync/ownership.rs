@@ -17,6 +17,11 @@ use crate::journal;
 use crate::watermark::Progress;
 use crate::{Claimed, Error, Fingerprint, Timestamp, Verdict};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the thread of `commit_async` may wait for a larger group, if at all.
+const PATIENCE_MIN: Duration = Duration::from_micros(if cfg!(all(test, shuttle)) { u64::MAX } else { 10 });
+const PATIENCE_MAX: Duration = Duration::from_micros(300);
 
 /// What handles and claims own together.
 pub(super) struct Owner {
@@ -86,8 +91,14 @@ impl Core {
     /// What the thread does for as long as there is a cache.
     fn carry_out_commits(&self) {
         let Some(journal) = &self.journal else { return };
-        while let Some((begun, tickets)) = journal.queue.take() {
+        let (mut expected, mut patience) = (0, Duration::ZERO);
+        while let Some((begun, tickets)) = journal.queue.take(expected, patience) {
+            let since = Instant::now();
             let outcome = journal.finish(&self.shards, begun);
+            // A fraction of what a write takes, and nothing where a write is fast.
+            patience = since.elapsed() / 8;
+            patience = if patience < PATIENCE_MIN { Duration::ZERO } else { patience.min(PATIENCE_MAX) };
+            expected = tickets.len();
             tickets.iter().for_each(|ticket| ticket.complete(outcome.clone()));
         }
     }
