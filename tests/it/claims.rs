@@ -256,7 +256,7 @@ fn concurrent_inserts_and_batches_find_each_key_fresh_once_while_the_watermark_m
                         let time = Timestamp::from_millis(10_000 + chunk);
                         let keys = chunk * 500..(chunk + 1) * 500;
                         if thread % 2 == 0 {
-                            let batch: Vec<_> = keys.map(|key| (cache.fingerprint(&key.to_le_bytes()), time)).collect();
+                            let batch: Vec<_> = keys.map(|key| (cache.fingerprint(key.to_le_bytes()), time)).collect();
                             cache.insert_batch(&batch, &mut verdicts).unwrap();
                         } else {
                             verdicts.clear();

@@ -39,7 +39,7 @@ fn memory_of(count: usize, key: impl Fn(&unsync::DedupCache, u64) -> Fingerprint
 #[test]
 fn keys_that_share_a_prefix_or_collide_under_a_known_secret_take_no_more_memory_than_others() {
     let count = keys();
-    let ordinary = memory_of(count, |cache, number| cache.fingerprint(&number.to_le_bytes()));
+    let ordinary = memory_of(count, |cache, number| cache.fingerprint(number.to_le_bytes()));
     let prefix = "tenant-1/orders/europe/".repeat(8);
     let shares_a_prefix =
         memory_of(count, |cache, number| cache.fingerprint(format!("{prefix}{number:020}").as_bytes()));

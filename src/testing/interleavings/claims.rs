@@ -86,11 +86,11 @@ fn of_a_slow_claim_and_those_that_take_it_over_one_commits() {
     ];
     explore(allowed, || {
         let cache = DedupCache::new(config().lease(Duration::from_millis(10))).unwrap();
-        cache.advance(at(10_000));
+        cache.advance(at(10_000)).unwrap();
         let Ok(Claimed::Fresh(slow)) = cache.claim("a", at(10_000)) else { panic!("new") };
         let take_over = || claimed(&cache, "a", |claim| claim.commit().unwrap());
         let told = thread::scope(|scope| {
-            scope.spawn(|| cache.advance(at(10_011)));
+            scope.spawn(|| cache.advance(at(10_011)).unwrap());
             let first = scope.spawn(take_over);
             let second = scope.spawn(take_over);
             let when = match slow.commit() {
@@ -111,10 +111,10 @@ fn a_late_commit_is_fenced_off_whatever_became_of_the_claim_that_took_it_over() 
     let allowed = ["in time: in flight", "in time: duplicate", "late: fresh"];
     explore(allowed, || {
         let cache = DedupCache::new(config().lease(Duration::from_millis(10))).unwrap();
-        cache.advance(at(10_000));
+        cache.advance(at(10_000)).unwrap();
         let Ok(Claimed::Fresh(slow)) = cache.claim("a", at(10_000)) else { panic!("new") };
         let (told, in_time) = thread::scope(|scope| {
-            scope.spawn(|| cache.advance(at(10_011)));
+            scope.spawn(|| cache.advance(at(10_011)).unwrap());
             let second = scope.spawn(|| claimed(&cache, "a", Claim::abort));
             let in_time = slow.commit().is_ok();
             (second.join().unwrap(), in_time)
@@ -131,11 +131,11 @@ fn an_abandoned_claim_is_swept_or_taken_over_but_its_room_comes_back_once() {
     let allowed = ["kept: full", "kept: fresh", "lost: fresh"];
     explore(allowed, || {
         let cache = DedupCache::new(config().max_keys(1).lease(Duration::from_millis(10))).unwrap();
-        cache.advance(at(10_000));
+        cache.advance(at(10_000)).unwrap();
         let Ok(Claimed::Fresh(slow)) = cache.claim("a", at(10_000)) else { panic!("new") };
         let told = thread::scope(|scope| {
             scope.spawn(|| {
-                cache.advance(at(12_100));
+                cache.advance(at(12_100)).unwrap();
                 cache.observe(MinMsgTime::Known(at(12_050))).unwrap();
             });
             let other = scope.spawn(|| told(&cache.insert("b", at(12_060))));

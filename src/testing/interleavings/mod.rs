@@ -12,9 +12,9 @@
 mod batches;
 mod claims;
 mod progress;
+mod quota;
 #[cfg(feature = "registry")]
 mod registry;
-mod room;
 
 use crate::sync::{Claim, DedupCache};
 use crate::{Claimed, Clock, Config, Error, Horizon, Timestamp, Verdict};

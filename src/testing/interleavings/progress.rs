@@ -15,7 +15,7 @@ fn a_key_whose_deadline_the_watermark_has_not_passed_is_never_lost() {
 
 #[test]
 fn a_key_whose_deadline_the_clock_has_not_passed_is_never_lost() {
-    never_lost(|cache, watermark| cache.advance(at(watermark + RETENTION)));
+    never_lost(|cache, watermark| cache.advance(at(watermark + RETENTION)).unwrap());
 }
 
 const RETENTION: u64 = 100_000;
@@ -57,7 +57,7 @@ fn the_watermark_never_goes_back_for_anyone() {
             assert!(seen.is_sorted(), "{seen:?}");
         };
         thread::scope(|scope| {
-            scope.spawn(|| cache.advance(at(20_000)));
+            scope.spawn(|| cache.advance(at(20_000)).unwrap());
             scope.spawn(|| {
                 observe(&cache, 14_000);
                 assert!(cache.watermark() >= Some(at(14_000)), "what was observed is published");
@@ -77,7 +77,7 @@ fn a_message_of_unknown_time_is_never_too_old() {
     // The broker's clock is ahead of this one's, by less than `max_clock_skew`.
     explore(["fresh, fresh"], || {
         let cache = DedupCache::new(config()).unwrap();
-        cache.advance(at(10_000));
+        cache.advance(at(10_000)).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| observe(&cache, 10_500));
             let first = told(&cache.insert("a", None));
@@ -93,11 +93,11 @@ fn a_message_whose_time_is_clamped_is_never_too_old() {
     explore(["fresh, fresh"], || {
         let horizon = config().horizon.max_clock_skew(Duration::from_millis(1_000));
         let cache = DedupCache::new(Config { horizon, ..config() }).unwrap();
-        cache.advance(at(10_000));
+        cache.advance(at(10_000)).unwrap();
         let ahead = at(11_300);
         thread::scope(|scope| {
             scope.spawn(|| {
-                cache.advance(at(10_500));
+                cache.advance(at(10_500)).unwrap();
                 observe(&cache, 11_300);
             });
             let first = told(&cache.insert("a", ahead));

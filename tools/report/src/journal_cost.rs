@@ -53,7 +53,7 @@ fn at_rest(live: usize) -> Result<()> {
     let open = || DedupCache::open(scratch.path(), config(live), Durability::Process);
     let mut cache = open()?;
     let mut verdicts = Vec::new();
-    let keys: Vec<_> = (0..live as u64).map(|key| (cache.fingerprint(&key.to_le_bytes()), time(key, live))).collect();
+    let keys: Vec<_> = (0..live as u64).map(|key| (cache.fingerprint(key.to_le_bytes()), time(key, live))).collect();
     for batch in keys.chunks(BATCH) {
         cache.insert_batch(batch, &mut verdicts)?;
     }
