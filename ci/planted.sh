@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Plants each bug of tests/planted in a copy of the tree, and shows that a check fails with it. Above
-# the change, each patch names the promise that it breaks and the command that must see it.
+# Plants each bug of tests/planted in a copy of the tree, and shows that a check fails with it.
+# Above the change, each patch names the promise that it breaks and the command that must see it.
 #   ci/planted.sh             all of them: some minutes
 #   ci/planted.sh 03 07       those whose names begin so
 #   ci/planted.sh --applies   only whether each of them applies
