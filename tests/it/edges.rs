@@ -187,7 +187,7 @@ on_both_fronts! {
         }
     }
 
-    fn keys_with_the_last_times_are_held_and_expire_like_others<C: Front>() {
+    fn keys_with_the_last_times_are_held_at_the_last_watermark<C: Front>() {
         let mut edge = Edge::<C>::new(1_000);
         edge.follow(u64::MAX - 2_000);
         for before in (0..2_000).step_by(13) {

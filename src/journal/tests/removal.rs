@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 on_both_fronts! {
     /// With `Process`, too: a loss of power may lose the last half minute, but nothing older that
     /// was on disk.
-    fn a_segment_is_reexpiredly_when_what_replaces_it_is_on_disk<S: Subject>() {
+    fn a_segment_is_removed_only_when_what_replaces_it_is_on_disk<S: Subject>() {
         const TIMES: [(&str, u64); 2] = [("early", 10_000), ("late", 20_000)];
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
@@ -81,7 +81,7 @@ on_both_fronts! {
     }
 
     /// The name of the file that a rewriting writes to is not synced when the file is created.
-    fn a_segment_is_reexpiredly_when_the_names_of_new_ones_are_on_disk<S: Subject>() {
+    fn a_segment_is_removed_only_when_the_names_of_new_ones_are_on_disk<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let _ = cache.put("a", 10_000).unwrap();
@@ -102,7 +102,7 @@ on_both_fronts! {
         }
     }
 
-    fn a_segment_is_reexpiredly_when_the_watermark_that_allows_it_is_on_disk<S: Subject>() {
+    fn a_segment_is_removed_only_when_the_watermark_that_allows_it_is_on_disk<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let _ = cache.put("past", 10_000).unwrap();

@@ -288,7 +288,7 @@ on_both_fronts! {
         });
     }
 
-    fn the_many_segments_of_many_keys_are_not_rewritten<S: Subject>() {
+    fn the_limit_of_segments_grows_with_the_live_keys<S: Subject>() {
         // There are 59 sealed segments. The limit is 32, and three more for each 64 MiB of nine.
         for (keys, are_left) in [(26_000_000, true), (25_000_000, false)] {
             let storage = Simulated::default();
