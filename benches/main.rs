@@ -1,5 +1,6 @@
-//! The benchmarks, in criterion's terms: one iteration is one batch of 1,024 deliveries for each thread, and "elements"
-//! are deliveries, so the throughput gives the time per key. Expiry is included, the making of keys is not.
+//! The benchmarks. For criterion, one iteration is one batch of 1,024 deliveries for each thread,
+//! and an "element" is a delivery. So the throughput gives the time per key. Expiry is included;
+//! generating keys is not.
 //!
 //! ```text
 //! cargo bench                                                   all, some minutes
@@ -8,7 +9,7 @@
 //! ONCEWHEEL_BENCH_DIVIDE=100 cargo bench -- --quick             a check that all works: fewer keys
 //! ```
 //!
-//! To compare contenders with each other, `cargo run --release -p oncewheel-report` interleaves them, and
+//! To compare contenders with each other, `cargo run --release -p oncewheel-report` interleaves them.
 //! `--bin journal-cost` of that package does so for journals.
 
 mod contenders;
@@ -45,7 +46,7 @@ fn steady(criterion: &mut Criterion, name: &str, entrants: &[Entrant], live: usi
 }
 
 fn bench_entrant(group: &mut BenchmarkGroup<'_, WallTime>, entrant: &Entrant, live: usize, threads: usize) {
-    // Criterion comes back for every sample, and not at all if a filter leaves this one out.
+    // Criterion calls this for every sample, and not at all if a filter excludes this benchmark.
     let (mut team, mut held) = (None, 0);
     group.bench_function(entrant.name, |bencher| {
         let team = team.get_or_insert_with(|| {
@@ -66,7 +67,7 @@ fn bench_entrant(group: &mut BenchmarkGroup<'_, WallTime>, entrant: &Entrant, li
     }
 }
 
-/// Keys as they come, hashing included.
+/// Keys as they arrive, hashing included.
 fn bytes_keys(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("bytes_keys");
     group.throughput(Throughput::Elements(BATCH as u64));
@@ -110,7 +111,7 @@ impl BytesConsumer {
         self.cache.observe(MinMsgTime::Known(self.deliveries[0].1)).expect("a manual clock refuses nothing");
         let mut found = 0;
         for (key, (_, time)) in self.keys.chunks(self.len).zip(&self.deliveries) {
-            let verdict = self.cache.insert(key, *time).expect("room for all live keys");
+            let verdict = self.cache.insert(key, *time).expect("capacity for all live keys");
             found += usize::from(verdict == Verdict::Duplicate);
         }
         let elapsed = start.elapsed();
@@ -119,7 +120,8 @@ impl BytesConsumer {
     }
 }
 
-/// Fewer keys for a check that all works: by choice, and where `cargo test` runs each benchmark once.
+/// Fewer keys for a check that everything runs: by choice, and if `cargo test` runs each benchmark
+/// once.
 fn scaled(live: usize) -> usize {
     let is_bench = std::env::args().any(|arg| arg == "--bench");
     let divide = std::env::var("ONCEWHEEL_BENCH_DIVIDE").ok().and_then(|divide| divide.parse().ok());

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that must hold before a change lands; run by .ci/run and by people. Needs cargo with rustfmt and clippy.
+# Everything that must hold before a change is merged; run by .ci/run and by people. Needs cargo
+# with rustfmt and clippy.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,9 +24,9 @@ cargo test --workspace --release --all-features --test it
 
 step "the engine and the model without vector instructions"
 RUSTFLAGS="--cfg oncewheel_portable" cargo test --target-dir "${CARGO_TARGET_DIR:-target}/portable" \
-    --lib --test it -- engine:: fuzzing:: model::
+    --lib --test it -- engine:: testing:: model::
 
-step "planted bugs still apply"
+step "planted bugs apply"
 ci/planted.sh --applies
 
 step "fuzzing: half a minute for each target"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs each fuzz target for as many seconds as it is told (10) on a copy of the kept corpus. Builds
-# cargo-fuzz if there is none. What it finds lies in fuzz/artifacts/<target> then.
+# Runs each fuzz target for a number of seconds (10) from the kept corpus. New inputs go to
+# fuzz/found, failing ones to fuzz/artifacts/<target>. Builds cargo-fuzz if there is none.
 #   ci/fuzz.sh 60              a minute each
 #   ci/fuzz.sh 60 wheel pool   of these
-#   ci/fuzz.sh keep            makes the corpora anew from what runs have found (fuzz/found), as small as they can be
+#   ci/fuzz.sh keep            makes the corpora again, as small as possible, from all inputs found
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-10}
@@ -14,7 +14,7 @@ targets=("$@")
 . ci/tool.sh
 tool cargo-fuzz 0.13.2
 
-# Sanitizer and coverage need flags that are not stable: this lets the stable compiler take them.
+# Sanitizer and coverage need unstable flags. This lets the stable compiler accept them.
 export RUSTC_BOOTSTRAP=1
 export RUSTFLAGS="--cfg oncewheel_fuzzing" # what the targets call; cargo-fuzz adds flags of its own
 
@@ -25,7 +25,8 @@ for target in "${targets[@]}"; do
         smallest=$(mktemp -d)
         cargo fuzz run "$target" "$smallest" "$found" "$kept" -- -merge=1 -max_len=1024 2>/dev/null
         rm -rf "$kept" && mkdir "$kept"
-        # A merge keeps a file for each way through the code; of more than 200, small and large ones alike.
+        # A merge keeps a file for each path through the code. Of more than 200, keeps 200 of all
+        # sizes.
         find "$smallest" -type f -size -2k -printf '%s %p\n' | sort -n | cut -d ' ' -f 2 |
             awk '{ file[NR] = $0 } END { step = NR > 200 ? NR / 200 : 1; for (at = 1; at <= NR; at += step) print file[int(at)] }' |
             xargs -I{} cp {} "$kept"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Threads that meet in every order that a scheduler comes upon (src/interleavings/mod.rs, which says how a failure is
-# replayed): ONCEWHEEL_SCHEDULES orders of each scenario, 10,000 unless set. In a target directory of its own, as the
-# flag would have everything else built again.
+# Runs threads that meet in many orders that a scheduler chooses: ONCEWHEEL_SCHEDULES orders of each
+# scenario, 10,000 unless set. src/testing/interleavings/mod.rs shows how to replay a failure.
+# Builds into a target directory of its own, because the flag would rebuild everything else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

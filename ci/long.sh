@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What takes too long for every change: run it before a release. Some hours.
-# ci/check.sh runs the same at a smaller scale.
+# What takes too long for every change: some hours, before a release. ci/check.sh runs the same at a
+# smaller scale.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,21 +12,21 @@ ONCEWHEEL_CRASH_LENGTH=5 cargo test --release --lib journal::tests::crash -- --n
 step "a consumer that is killed 2,000 times"
 ONCEWHEEL_KILLS=2000 cargo test --release --all-features --test it kills -- --nocapture
 
-step "planted bugs: some check fails with each"
+step "planted bugs: a check fails with each"
 ci/planted.sh
 
 step "ten million hostile keys"
 ONCEWHEEL_HOSTILE_KEYS=10000000 cargo test --release --lib engine::index::work -- --nocapture
 ONCEWHEEL_HOSTILE_KEYS=10000000 cargo test --release --test it hostile -- --nocapture
 
-# Doctests and the rest are safe code; with a target named, build scripts go without the sanitizer.
-# RUSTC_BOOTSTRAP lets the stable compiler take the flag.
+# Doctests and all other code are safe. Because a target is named, build scripts are built without
+# the sanitizer. RUSTC_BOOTSTRAP lets the stable compiler accept the flag.
 step "the unsafe file under AddressSanitizer"
 RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --lib --target x86_64-unknown-linux-gnu \
-    --target-dir "${CARGO_TARGET_DIR:-target}/asan" -- engine:: fuzzing::
+    --target-dir "${CARGO_TARGET_DIR:-target}/asan" -- engine:: testing::
 
 step "an hour of fuzzing in all"
-ci/fuzz.sh $((3600 / 7))
+ci/fuzz.sh $((3600 / 7)) # seven targets
 
 step "a soak of an hour"
 cargo run --release --package oncewheel-soak -- --seconds 3600

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks the stated minimum Rust version as far as one toolchain can: no dependency of library or command may ask for a
-# later one. The standard library is watched by clippy's `incompatible_msrv`, which Cargo.toml turns on.
+# Checks the stated minimum Rust version as far as one toolchain can: no dependency of library or
+# command may need a later one. Clippy's `incompatible_msrv`, which Cargo.toml turns on, checks the
+# use of the standard library.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

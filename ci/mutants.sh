@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Changes wheel, index, watermark, claims and journal, one expression at a time, and shows which changes no test sees. An hour
-# and more on two cores. .cargo/mutants.toml says which changes it leaves out, and why.
+# Changes the engine, the watermark and the journal, one expression at a time, and shows which
+# changes no test sees. Takes more than an hour on two cores. .cargo/mutants.toml lists the changes
+# that are left out, and why. The results are in target/mutants/mutants.out.
 #   ci/mutants.sh                         all, from the beginning
-#   ci/mutants.sh src/engine/wheel.rs     of these files; those that were seen before are not tried again
-# What is found lies in target/mutants/mutants.out.
+#   ci/mutants.sh src/engine/wheel.rs     of these files, except those that were seen before
 set -euo pipefail
 cd "$(dirname "$0")/.."
-engine=('src/engine/wheel*' 'src/engine/wheel/*' 'src/engine/index/*' src/engine/claims.rs src/watermark.rs)
-journal=('src/journal/*.rs' src/engine/pending.rs 'src/*/claim.rs' 'src/*/durable.rs')
+engine=('src/engine/wheel*' 'src/engine/wheel/*' 'src/engine/index/*' src/engine/claims.rs src/engine/decide.rs
+    src/watermark.rs src/sync/batch.rs)
+journal=('src/journal/*.rs' src/engine/pending.rs 'src/*sync/claim.rs' 'src/*sync/journal.rs')
 
-# What would be written into the tree, and what takes long and does not tell more here.
+# Nothing is written into the tree, and tests that would only take longer are shortened.
 export PROPTEST_FAILURE_PERSISTENCE=off ONCEWHEEL_ALTERED=1 ONCEWHEEL_CRASH_LENGTH=2 ONCEWHEEL_KILLS=2
 export CARGO_PROFILE_DEV_DEBUG=0
 . ci/tool.sh
@@ -17,7 +18,8 @@ tool cargo-mutants 27.1.0
 mkdir -p target/mutants
 [ $# -gt 0 ] || rm -rf target/mutants/mutants.out*
 
-# `mutants SECONDS FILES -- TESTS`: the tests that must see the mutants of these files must pass without them, in the time.
+# `mutants SECONDS FILES -- TESTS`: these tests must see the mutants of these files. Without a
+# mutant, they must pass in this time.
 mutants() {
     local seconds=$1 files=() tests=() status=0
     shift
@@ -26,19 +28,19 @@ mutants() {
     timeout "$seconds" cargo test --quiet "${packages[@]/#/--package=}" "${targets[@]}" -- "${tests[@]}" >/dev/null
     cargo mutants --output target/mutants --iterate --baseline skip --jobs 2 --build-timeout 300 --timeout "$seconds" \
         "${files[@]}" "${packages[@]/#/--test-package=}" "${targets[@]/#/--cargo-arg=}" -- -- "${tests[@]}" || status=$?
-    # Mutants that no test sees (2), or that never come to an end (3), are no failure of the run itself.
+    # Mutants that no test sees (2), or that never end (3), are no failure of the run itself.
     [ "$status" = 0 ] || [ "$status" = 2 ] || [ "$status" = 3 ]
 }
 
-# Quick tests first; what those miss again, with all tests, the simulated queue included.
+# The quick tests first. Then all tests, with the simulated queue, on the mutants that those missed.
 files=("$@")
 packages=(oncewheel)
 if [ $# = 0 ]; then
     targets=(--lib)
     cargo test --quiet --no-run "${targets[@]}"
-    export ONCEWHEEL_HOSTILE_KEYS=50000
-    mutants 60 "${engine[@]}" -- engine:: fuzzing::tests::wheel fuzzing::tests::index fuzzing::tests::unsync watermark
-    mutants 60 "${journal[@]}" -- journal:: engine::pending --skip any_bit_that_flips --skip make_room_for_others
+    export ONCEWHEEL_HOSTILE_KEYS=100000
+    mutants 60 "${engine[@]}" -- engine:: testing::tests::wheel testing::tests::index testing::tests::unsync watermark
+    mutants 60 "${journal[@]}" -- journal:: engine::pending --skip any_flipped_bit --skip evicting_keys
     unset ONCEWHEEL_HOSTILE_KEYS
     files=("${engine[@]}" "${journal[@]}")
 fi

@@ -1,4 +1,5 @@
-# Sourced: `tool cargo-fuzz 0.13.2` builds a tool below target/ unless there is one, and puts it on the path.
+# To be sourced. `tool cargo-fuzz 0.13.2` puts a tool on the path, and builds it below target/ if
+# there is none.
 tool() {
     local root=$PWD/target/tools
     PATH=$root/bin:$PATH

@@ -1,4 +1,5 @@
-//! What `Stats` says of memory, against what the system says. A process of its own with one test, as all its memory counts.
+//! `Stats::memory_bytes` against the resident memory that the system reports. A process of its own
+//! with one test, because all its memory counts.
 #![cfg(target_os = "linux")]
 
 use oncewheel::{Claimed, Clock, Config, Horizon, Stats, Timestamp, Verdict, sync, unsync};
@@ -18,8 +19,8 @@ fn resident_bytes() -> usize {
     kib.expect("a line with the resident memory") * 1024
 }
 
-/// What `stats` counts more after `grow` than before is at least `least` of the resident memory that this took, and not more
-/// than a tenth more.
+/// The growth of `memory_bytes` during `grow` is at least `least` of the growth of the resident
+/// memory, and not more than a tenth above it.
 fn compare<C>(what: &str, cache: &mut C, stats: fn(&C) -> Stats, least: f64, grow: impl FnOnce(&mut C)) {
     let before = (stats(cache).memory_bytes, resident_bytes());
     grow(cache);
@@ -30,7 +31,7 @@ fn compare<C>(what: &str, cache: &mut C, stats: fn(&C) -> Stats, least: f64, gro
 }
 
 #[test]
-fn memory_is_counted_as_the_system_counts_it() {
+fn memory_bytes_agrees_with_the_resident_memory() {
     let time = |number: usize| Timestamp::from_millis(1 + number as u64 / 100);
     let mut one = unsync::DedupCache::new(config()).unwrap();
     compare("unsync", &mut one, unsync::DedupCache::stats, 0.9, |cache| {
@@ -40,12 +41,12 @@ fn memory_is_counted_as_the_system_counts_it() {
     compare("sync", &mut many, sync::DedupCache::stats, 0.9, |cache| {
         (0..KEYS).for_each(|number| assert!(cache.insert(&*number.to_string(), time(number)) == Ok(Verdict::Fresh)));
     });
-    // A table of claims doubles, and what it had before may stay with the process.
+    // When a table of claims doubles, its former memory may stay with the process.
     let mut claiming = unsync::DedupCache::new(config()).unwrap();
     compare("claims", &mut claiming, unsync::DedupCache::stats, 0.5, |cache| {
         (0..CLAIMS).for_each(|number| {
             let Ok(Claimed::Fresh(claim)) = cache.claim(&*number.to_string(), time(number)) else { panic!("new") };
-            std::mem::forget(claim); // it stays open, and takes no memory of its own
+            std::mem::forget(claim); // it stays open
         });
     });
 }

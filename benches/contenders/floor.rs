@@ -1,15 +1,15 @@
-//! The least that any exact cache of this size can cost: the memory's own limit on this machine.
+//! A lower bound for any exact cache of this size, set by the memory of this machine.
 
 use super::{Contender, Delivery};
 use oncewheel::Timestamp;
 
 /// Keys in a cache line of the index, on average, between two growths of its partition.
 const KEYS_PER_LINE: f64 = 5.85;
-/// Keys whose lines are asked for before the first is used.
+/// Keys whose lines are prefetched before the first is used.
 const GROUP: usize = 32;
 
-/// One random cache line read and written for each key that enters, and one for each that leaves, over as many lines as
-/// oncewheel's index has. Remembers nothing.
+/// Reads and writes one random cache line for each key that enters, and one for each that leaves,
+/// over as many lines as oncewheel's index has. Stores no key.
 pub(super) struct Floor {
     lines: Vec<Line>,
 }
@@ -20,11 +20,11 @@ struct Line([u64; 8]);
 
 impl Floor {
     pub(super) fn new(live: usize) -> Self {
-        // Not zeros, which the system would hand out as one shared page until they are written.
+        // Not zeros: until they are written, the system would map them to one shared page.
         Self { lines: vec![Line([1; 8]); (live as f64 / KEYS_PER_LINE).ceil() as usize] }
     }
 
-    /// Where a key lies, by half of its bits.
+    /// The line of a key, by half of its bits.
     fn line(&self, bits: u128) -> usize {
         ((u128::from(bits as u64) * self.lines.len() as u128) >> 64) as usize
     }
@@ -57,7 +57,8 @@ impl Contender for Floor {
 #[expect(unsafe_code, reason = "a prefetch has no safe form; the floor must not wait for each line in turn")]
 fn prefetch(line: &Line) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: SSE is part of x86_64, and a prefetch reads nothing that a program can see and faults on no address.
+    // SAFETY: SSE is part of x86_64. A prefetch changes nothing that a program can see, and faults
+    // on no address.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast()) }
 }
 

@@ -1,4 +1,4 @@
-//! This crate with a journal, in a directory of its own that goes with it.
+//! This crate with a journal, in a temporary directory of its own.
 
 use super::oncewheel::{SyncBatch, UnsyncBatch};
 use super::{Contender, Delivery, Entrant, config, one};
@@ -15,17 +15,17 @@ pub(crate) const JOURNALED: [Entrant; 4] = [
     Entrant::single("oncewheel_sync_batch_process", |live, _| one(Journaled::sync(live))),
 ];
 
-/// Removed when dropped.
+/// A directory that is removed when this is dropped.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// In the directory that `ONCEWHEEL_BENCH_DIR` names, or the system's for what is temporary.
+    /// In the directory that `ONCEWHEEL_BENCH_DIR` names, or else the system's temporary directory.
     pub(crate) fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let parent = std::env::var_os("ONCEWHEEL_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let (process, number) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
         let dir = parent.join(format!("oncewheel-bench-{process}-{number}"));
-        std::fs::create_dir_all(&dir).expect("a place for the journal");
+        std::fs::create_dir_all(&dir).expect("a directory for the journal");
         Self(dir)
     }
 
@@ -36,7 +36,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0); // left for the system to clear away
+        let _ = std::fs::remove_dir_all(&self.0); // the system may remove it later
     }
 }
 

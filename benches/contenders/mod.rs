@@ -1,5 +1,6 @@
-//! Everything that is compared, each doing the same job: take a stream of deliveries, report the duplicates, and forget
-//! keys when the queue has moved on. Shared by the benchmarks and by `tools/report`.
+//! Everything that is compared. Each contender does the same work: it takes a stream of deliveries,
+//! reports the duplicates, and removes keys that have left the window. Shared by the benchmarks and
+//! by `tools/report`.
 
 mod floor;
 mod journaled;
@@ -8,7 +9,7 @@ mod peers;
 mod stream;
 mod team;
 
-#[allow(unused_imports, reason = "not all who share this use all of it")]
+#[allow(unused_imports, reason = "not every user of this module uses all of it")]
 pub(crate) use journaled::{JOURNALED, Scratch};
 pub(crate) use stream::{BATCH, Delivery, Stream, config};
 pub(crate) use team::{Buffers, Team};
@@ -18,27 +19,28 @@ use std::time::Duration;
 
 /// One cache, or one thread's handle to it.
 pub(crate) trait Contender: Send {
-    /// Moves the watermark: nothing older than this is delivered any more. Keys that it passes may be forgotten.
+    /// Moves the watermark: nothing older than this is delivered any more. Keys that it passes may
+    /// expire.
     fn observe(&mut self, watermark: Timestamp);
 
-    /// Checks and records deliveries; returns how many were duplicates.
+    /// Checks and inserts deliveries. Returns how many were duplicates.
     fn take(&mut self, deliveries: &[Delivery]) -> usize;
 
     /// Keys held.
     fn held(&self) -> usize;
 
-    /// What the cache itself says that it takes, in bytes.
+    /// The memory by the cache's own count, in bytes.
     fn memory_counted(&self) -> Option<usize> {
         None
     }
 
-    /// For caches that forget by the wall clock and not by the watermark: after how long.
+    /// The time to live, for caches that expire keys by the wall clock and not by the watermark.
     fn time_to_live(&self) -> Option<Duration> {
         None
     }
 }
 
-/// A cache for so many live keys, as one handle for each of so many threads.
+/// Builds a cache for this many live keys, as one handle for each thread.
 type Build = fn(live: usize, threads: usize) -> Vec<Box<dyn Contender>>;
 
 pub(crate) struct Entrant {
@@ -71,7 +73,7 @@ pub(crate) const THREADED: [Entrant; 5] = [
         build: |live, threads| many(&oncewheel::SyncBatch::new(live), threads),
         shared: true,
     },
-    // What scales without limit, and so the ceiling: a cache for each thread.
+    // A cache for each thread scales without limit, so this is the ceiling.
     Entrant {
         name: "oncewheel_unsync_each",
         build: |live, threads| (0..threads).flat_map(|_| one(oncewheel::UnsyncBatch::new(live / threads))).collect(),

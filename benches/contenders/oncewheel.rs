@@ -1,9 +1,9 @@
-//! This crate, by each of its ways in.
+//! This crate, through each of its calls.
 
 use super::{BATCH, Contender, Delivery, config};
 use oncewheel::{Claimed, MinMsgTime, Timestamp, Verdict, sync, unsync};
 
-const ROOM: &str = "room for all live keys";
+const CAPACITY: &str = "capacity for all live keys";
 
 pub(super) struct Unsync(unsync::DedupCache);
 
@@ -73,7 +73,7 @@ fn duplicates(verdicts: &[Verdict]) -> usize {
     verdicts.iter().filter(|verdict| **verdict == Verdict::Duplicate).count()
 }
 
-/// All but `take` are alike.
+/// The methods that do not differ. `take` does.
 macro_rules! contender {
     ($type:ty, $($cache:tt).+, |$self:ident, $deliveries:ident| $take:expr) => {
         impl Contender for $type {
@@ -97,19 +97,19 @@ macro_rules! contender {
 }
 
 contender!(Unsync, 0, |self, deliveries| {
-    let insert = |(key, time): &Delivery| self.0.insert(key, *time).expect(ROOM) == Verdict::Duplicate;
+    let insert = |(key, time): &Delivery| self.0.insert(key, *time).expect(CAPACITY) == Verdict::Duplicate;
     deliveries.iter().map(insert).map(usize::from).sum()
 });
 
 contender!(UnsyncBatch, cache, |self, deliveries| {
-    self.cache.insert_batch(deliveries, &mut self.verdicts).expect(ROOM);
+    self.cache.insert_batch(deliveries, &mut self.verdicts).expect(CAPACITY);
     duplicates(&self.verdicts)
 });
 
 contender!(Claim, 0, |self, deliveries| {
     let mut duplicates = 0;
     for (key, time) in deliveries {
-        match self.0.claim(key, *time).expect(ROOM) {
+        match self.0.claim(key, *time).expect(CAPACITY) {
             Claimed::Fresh(claim) => self.0.commit(claim).expect("claimed just now"),
             Claimed::Duplicate => duplicates += 1,
             Claimed::InFlight | Claimed::TooOld => unreachable!("no claim is open, nothing is late"),
@@ -119,11 +119,11 @@ contender!(Claim, 0, |self, deliveries| {
 });
 
 contender!(Sync, 0, |self, deliveries| {
-    let insert = |(key, time): &Delivery| self.0.insert(key, *time).expect(ROOM) == Verdict::Duplicate;
+    let insert = |(key, time): &Delivery| self.0.insert(key, *time).expect(CAPACITY) == Verdict::Duplicate;
     deliveries.iter().map(insert).map(usize::from).sum()
 });
 
 contender!(SyncBatch, cache, |self, deliveries| {
-    self.cache.insert_batch(deliveries, &mut self.verdicts).expect(ROOM);
+    self.cache.insert_batch(deliveries, &mut self.verdicts).expect(CAPACITY);
     duplicates(&self.verdicts)
 });

@@ -1,4 +1,5 @@
-//! What a user would build or pick instead, each with its own defaults: hashers included, since that is what a user gets.
+//! What a user would build or choose instead, each with its defaults. These include the hashers,
+//! because users get them.
 
 use super::stream::{SPAN_MS, START_MS};
 use super::{Contender, Delivery};
@@ -15,11 +16,11 @@ use std::time::Duration;
 pub(super) struct DashMapWheel {
     map: Arc<DashMap<u128, ()>>,
     wheel: Arc<Mutex<Wheel>>,
-    /// The slot being reclaimed: outside the wheel's lock.
+    /// The slot that is being reclaimed. It is outside the wheel's lock.
     doomed: Vec<u128>,
 }
 
-/// A thousand slots for a window, and room for three windows more, for when the queue is behind.
+/// A thousand slots for a window, and as many for each of three more, if the queue is behind.
 struct Wheel {
     slots: Box<[Vec<u128>]>,
     next_due: u64,
@@ -33,7 +34,7 @@ impl Wheel {
         self.slots[(deadline.div_ceil(SLOT_MS) % SLOTS) as usize].push(key);
     }
 
-    /// Swaps the next slot that is due for an empty one.
+    /// Replaces the next slot that is due by an empty one.
     fn take_due(&mut self, watermark: u64, into: &mut Vec<u128>) -> bool {
         let is_due = self.next_due * SLOT_MS < watermark;
         if is_due {
@@ -78,8 +79,8 @@ impl Contender for DashMapWheel {
     }
 }
 
-/// A map for the check and a queue of the same keys in the order of their deadlines, as gossip libraries have it. Works
-/// for times that only grow.
+/// A map for the check and a queue of the same keys in the order of their deadlines, as gossip
+/// libraries have it. Works only if times never decrease.
 pub(super) struct HashMapFifo {
     map: HashMap<u128, ()>,
     fifo: VecDeque<(u128, u64)>,
@@ -118,8 +119,8 @@ impl Contender for HashMapFifo {
     }
 }
 
-/// Two sets; when the younger is as old as the window, the elder is cleared and they swap. Keeps keys for up to two
-/// windows.
+/// Two sets. When the younger is as old as the window, the older is cleared and they swap. Keys are
+/// held for up to two windows.
 pub(super) struct TwoGenerations {
     young: HashSet<u128>,
     old: HashSet<u128>,
@@ -151,16 +152,17 @@ impl Contender for TwoGenerations {
     }
 }
 
-/// A cache with time to live. It knows the wall clock only, so deliveries are paced: the period is that in which as many
-/// arrive as must be held.
+/// A cache with time to live. It expires keys by the wall clock, so deliveries are paced: in one
+/// time to live, as many arrive as must be held.
 #[derive(Clone)]
 pub(super) struct MokaTtl {
     cache: moka::sync::Cache<u128, ()>,
     time_to_live: Duration,
 }
 
-/// Slow enough for `moka` to keep up. It reclaims all that has expired within one call, and where that takes longer than
-/// the keys took to come, more have expired meanwhile: it then stalls for seconds and comes out empty.
+/// Slow enough for `moka` to keep up. It reclaims everything that has expired within one call. If
+/// that takes longer than the keys took to arrive, more have expired meanwhile: it stalls for
+/// seconds, and is empty afterwards.
 const MOKA_TIME_PER_KEY: Duration = Duration::from_nanos(10_000);
 
 impl MokaTtl {
@@ -173,7 +175,8 @@ impl MokaTtl {
 impl Contender for MokaTtl {
     fn observe(&mut self, _: Timestamp) {}
 
-    /// In two steps, which is faster than `entry(..).or_insert(..)`; two threads with the same key could both pass.
+    /// In two steps, which are faster than `entry(..).or_insert(..)`. Two threads with the same key
+    /// could both pass.
     fn take(&mut self, deliveries: &[Delivery]) -> usize {
         let mut duplicates = 0;
         for (key, _) in deliveries {
@@ -196,8 +199,8 @@ impl Contender for MokaTtl {
     }
 }
 
-/// A cache bounded by a count, here that of the live keys. What it evicts is its own choice, which is what the missed
-/// duplicates show.
+/// A cache bounded by a count, here that of the live keys. It evicts by its own policy, which the
+/// missed duplicates show.
 pub(super) struct QuickCache(quick_cache::unsync::Cache<u128, ()>);
 
 impl QuickCache {

@@ -1,12 +1,14 @@
-//! The workload: random keys, of which 5 % are duplicates of uniform age, and time that advances as they enter.
+//! The workload: random keys, 5 % of them duplicates of uniform age, and time that advances as they
+//! enter.
 
 use oncewheel::{Clock, Config, Fingerprint, Horizon, Timestamp};
 use std::time::Duration;
 
-/// A delivery as the consumer sees it. All contenders get 128 bits, so hashing of longer keys is not in the comparison.
+/// A delivery as the consumer gets it. All contenders get 128 bits, so hashing of longer keys is
+/// not compared.
 pub(crate) type Delivery = (Fingerprint, Timestamp);
 
-/// Deliveries after which the watermark moves; what a consumer polls at once.
+/// Deliveries between two moves of the watermark: what a consumer polls at once.
 pub(crate) const BATCH: usize = 1024;
 /// `max_retry + max_network`: how long a key must be held.
 pub(super) const SPAN_MS: u64 = 60_000;
@@ -14,18 +16,18 @@ pub(super) const SPAN_MS: u64 = 60_000;
 pub(super) const START_MS: u64 = 1_700_000_000_000;
 
 const DUPLICATE_SHARE: f64 = 0.05;
-/// The oldest duplicates keep clear of the end of the window, so that each must be found.
+/// The oldest duplicates stay away from the end of the window, so that each must be found.
 const AGE_MAX: f64 = 0.98;
 
-/// How the library is set up for this workload. There must be room for more than the live keys: a key is kept up to 1/64
-/// longer than its window.
+/// The configuration for this workload. The capacity is larger than the number of live keys,
+/// because a key is held up to 1/64 longer than its window.
 pub(crate) fn config(live: usize) -> Config {
     let horizon = Horizon::new(Duration::from_millis(SPAN_MS), Duration::ZERO);
     Config::new(horizon).max_keys(live + live / 4 + 4 * BATCH).clock(Clock::Manual).secret([7; 16])
 }
 
-/// The deliveries of one consumer, all of them functions of the seed and their number: so a duplicate needs no memory of
-/// what it copies.
+/// The deliveries of one consumer. Each is a function of the seed and its number, so a duplicate
+/// needs no memory of its first copy.
 pub(crate) struct Stream {
     seed: u64,
     next: u64,
@@ -42,7 +44,8 @@ impl Stream {
         self.per_span
     }
 
-    /// Replaces the contents of `deliveries` by the next ones; returns how many of those are duplicates.
+    /// Replaces the contents of `deliveries` by the next ones. Returns how many of those are
+    /// duplicates.
     pub(crate) fn fill(&mut self, deliveries: &mut Vec<Delivery>, count: usize) -> usize {
         let mut duplicates = 0;
         deliveries.clear();
@@ -59,8 +62,8 @@ impl Stream {
         at > 0 && self.random(at, 0) < (DUPLICATE_SHARE * u64::MAX as f64) as u64
     }
 
-    /// The first copy. A duplicate of a duplicate would be older than the window in the end, so it moves on to one that
-    /// is not; delivery 0 never is.
+    /// The first copy. A duplicate of a duplicate could be older than the window, so the latest
+    /// delivery before it is taken that is no duplicate. Delivery 0 is none.
     fn original(&self, at: u64) -> u64 {
         if !self.is_duplicate(at) {
             return at;

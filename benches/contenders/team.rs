@@ -1,4 +1,5 @@
-//! Runs a contender on its deliveries: one worker for each thread, only the contender's own work timed.
+//! Runs a contender on its deliveries, with one worker for each thread. Only the contender's own
+//! work is timed.
 
 use super::stream::{BATCH, Delivery, Stream};
 use super::{Contender, Entrant};
@@ -8,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-/// Batches that are generated at a time, at most, ahead of the timing: 1.5 MiB.
+/// The most batches that are generated ahead of the timing: 1.5 MiB.
 const BLOCK: usize = 64;
 const SEED: u64 = 0x006f_6e63_6577_6865;
 
-/// What was found of what was to be found.
+/// How many duplicates there were, and how many were found.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) duplicates: usize,
@@ -20,7 +21,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// The share of the duplicates that were taken for fresh.
+    /// The share of the duplicates that were answered as fresh.
     pub(crate) fn missed(self) -> f64 {
         1.0 - self.found as f64 / self.duplicates.max(1) as f64
     }
@@ -30,7 +31,8 @@ impl Tally {
     }
 }
 
-/// Where a worker's deliveries are made: one for each, touched already, so that it does not count as a cache's memory.
+/// Buffers for the workers' deliveries. They are written once in advance, so that they do not count
+/// as a cache's memory.
 pub(crate) struct Buffers(Vec<Vec<Delivery>>);
 
 impl Buffers {
@@ -63,7 +65,8 @@ impl Team {
         Self { workers: workers.collect(), shared: entrant.shared }
     }
 
-    /// Lets every worker take so many batches. Returns the time that the slowest of them spent in the cache.
+    /// Lets every worker take this many batches. Returns the time that the slowest of them spent in
+    /// the cache.
     pub(crate) fn run(&mut self, batches: u64) -> Duration {
         let barrier = Barrier::new(self.workers.len());
         if let [worker] = &mut self.workers[..] {
@@ -77,9 +80,11 @@ impl Team {
         })
     }
 
-    /// Runs, untimed, until the window has passed so many times: past 1, one key leaves for each that enters.
+    /// Runs, untimed, until the window has passed this many times. Beyond 1, one key leaves for
+    /// each that enters.
     ///
-    /// A cache on the wall clock starts counting here: before, its keys have expired while others had their turn.
+    /// The tally of a cache on the wall clock starts here, because keys that it held before may have
+    /// expired while others took their turn.
     pub(crate) fn fill(&mut self, spans: f64) {
         self.run((self.workers[0].stream.per_span() as f64 * spans / BATCH as f64).ceil() as u64);
         if self.runs_on_wall_clock() {
@@ -113,7 +118,8 @@ struct Worker {
     contender: Box<dyn Contender>,
     stream: Stream,
     block: Vec<Delivery>,
-    /// How far each worker has come, in milliseconds: the queue's oldest unconsumed message is the least of these.
+    /// How far each worker has come, in milliseconds. The oldest unconsumed message of the queue
+    /// has the least of these times.
     reached: Arc<[CachePadded<AtomicU64>]>,
     at: usize,
     tally: Tally,
@@ -144,20 +150,21 @@ impl Worker {
         busy
     }
 
-    /// As few as not to get far ahead of the other workers: the watermark is that of the last, and the keys wait for it.
+    /// So few that no worker gets far ahead: the watermark follows the slowest worker, and keys
+    /// wait for the watermark.
     fn block_batches(&self) -> u64 {
         (self.stream.per_span() / (50 * BATCH as u64)).clamp(1, BLOCK as u64)
     }
 
-    /// The time between two batches for a cache on the wall clock, so that it holds the right number of keys however
-    /// fast the machine is. The others are never kept waiting.
+    /// The time between two batches for a cache on the wall clock, so that it holds the right
+    /// number of keys on any machine. The others do not wait.
     fn pace(&self) -> Duration {
         let per_batch = BATCH as f64 / self.stream.per_span() as f64;
         self.contender.time_to_live().map_or(Duration::ZERO, |time| time.mul_f64(per_batch))
     }
 }
 
-/// Spins, so that the core stays as awake as it is for the others.
+/// Spins, so that the core stays as active as it is for the others.
 fn wait_for(arrival: Instant) {
     while Instant::now() < arrival {
         std::hint::spin_loop();

@@ -1,4 +1,4 @@
-//! A disk in memory that knows what a crash may leave of it, and that fails when told to.
+//! A disk in memory. It computes what a crash may leave of it, and fails on request.
 #![cfg_attr(oncewheel_fuzzing, allow(dead_code))] // the fuzzer only damages files
 
 use crate::journal::{Appender, Storage};
@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What a write that was not synced may have become.
+/// What may have become of a write that was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Applied,
@@ -24,28 +24,28 @@ enum Change {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct File {
-    /// As a process sees it.
+    /// What a process reads.
     live: Vec<u8>,
-    /// As it is on the disk for certain.
+    /// What is certainly on the disk.
     durable: Vec<u8>,
-    /// On its way from one to the other.
+    /// The changes from `durable` to `live`, which are not synced.
     pending: Vec<Change>,
 }
 
-/// Files by number, so that a name that is created again is another file.
+/// Files have numbers, so that a name that is created again is another file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Disk {
     files: BTreeMap<usize, File>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
-    /// A name and its file, or none if it was removed.
+    /// A name and its file; `None` if the name was removed.
     pending_names: Vec<(String, Option<usize>)>,
-    /// The file that the last call has appended to.
+    /// The file that the last call appended to.
     appended_to: Option<usize>,
 }
 
 impl Disk {
-    /// A disk that was at rest with these files.
+    /// A disk with these files, all of them synced.
     pub(crate) fn of(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         let mut disk = Self::default();
         for (number, (name, bytes)) in files.into_iter().enumerate() {
@@ -60,12 +60,13 @@ impl Disk {
         self.names.iter().map(|(name, number)| (name.clone(), self.files[number].live.clone())).collect()
     }
 
-    /// What a process leaves that ends here: everything.
+    /// What a process leaves that ends between two calls: everything.
     pub(crate) fn at_rest(&self) -> Self {
         Self::of(self.contents())
     }
 
-    /// What a crash of the process during the last call leaves: everything but, of an append, any part.
+    /// What may be left if the process crashes during the last call: every change as a whole, but
+    /// of an append any part.
     pub(crate) fn after_crash_of_process(&self) -> Vec<Self> {
         let whole = self.contents();
         let mut images = vec![self.at_rest()];
@@ -83,8 +84,9 @@ impl Disk {
         images
     }
 
-    /// What a loss of power may leave: every unsynced write applied, dropped or torn, whatever became of the others; every
-    /// unsynced name there or not. At most `limit` of these; false if there would have been more.
+    /// What may be left after a loss of power. Every unsynced write is applied, dropped or torn,
+    /// independently of the others, and every unsynced name is there or not. Returns at most
+    /// `limit` disks, and `false` if there would have been more.
     pub(crate) fn after_loss_of_power(&self, limit: usize) -> (Vec<Self>, bool) {
         let reachable = self.names.values().chain(self.durable_names.values());
         let mut reachable: Vec<_> =
@@ -99,7 +101,7 @@ impl Disk {
         let choices: Vec<usize> = choices.chain(self.pending_names.iter().map(|_| 2)).collect();
         let all = choices.iter().fold(1usize, |all, count| all.saturating_mul(*count));
         let images = (0..all.min(limit)).map(|image| {
-            // Spread over all of them where not every one is wanted.
+            // Spread evenly over all images if not every one is wanted.
             let mut image = if all <= limit { image } else { image.wrapping_mul(0x9e37_79b9_7f4a_7c15) % all };
             let mut fates = choices.iter().map(|count| {
                 let fate = [Fate::Applied, Fate::Dropped, Fate::Torn][image % count];
@@ -139,7 +141,7 @@ impl Change {
             Self::Truncate(length) => file.truncate(*length),
             Self::Append { offset, bytes } => {
                 let bytes = if fate == Fate::Torn { &bytes[..bytes.len() / 2] } else { bytes };
-                // What lies between was dropped, and reads as zeros.
+                // If a write before this one was dropped, its bytes read as zeros.
                 file.resize(file.len().max(offset + bytes.len()), 0);
                 file[*offset..offset + bytes.len()].copy_from_slice(bytes);
             }
@@ -151,7 +153,7 @@ impl Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Error(ErrorKind),
-    /// An append that writes a part of its bytes first; other calls succeed.
+    /// An append writes a part of its bytes before it fails. Other calls succeed.
     Short(ErrorKind),
 }
 
@@ -159,17 +161,17 @@ pub(crate) enum Fault {
 struct State {
     disk: Disk,
     calls: usize,
-    /// From which call to which.
+    /// The numbers of the calls that fail, and how they do.
     faults: Option<(std::ops::Range<usize>, Fault)>,
-    /// The disk after every change, if it is watched.
+    /// The disk after every change, if `watch` was called.
     history: Option<Vec<Disk>>,
 }
 
-/// A handle to the disk; whoever holds another sees the same.
+/// A handle to a disk. Its clones are handles to the same disk.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Simulated(Arc<Mutex<State>>, Arc<Gate>);
 
-/// Syncs of files wait while there is this: not longer than a test that fails.
+/// Syncs of files wait until this is dropped, which also happens when a test fails.
 pub(crate) struct HeldSyncs(Simulated);
 
 impl HeldSyncs {
@@ -190,7 +192,7 @@ impl Drop for HeldSyncs {
     }
 }
 
-/// Where syncs wait, while it is shut.
+/// Where syncs wait while it is shut.
 #[derive(Debug, Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -225,7 +227,7 @@ impl Simulated {
         state.history = Some(vec![state.disk.clone()]);
     }
 
-    /// The disk after every change since the last time, in order.
+    /// The disk after every change since the last call, in order.
     pub(crate) fn take_history(&self) -> Vec<Disk> {
         self.0.lock().history.as_mut().map(std::mem::take).unwrap_or_default()
     }
@@ -238,12 +240,12 @@ impl Simulated {
         self.0.lock().calls
     }
 
-    /// Fails the calls of these numbers.
+    /// Makes the calls of these numbers fail.
     pub(crate) fn fail(&self, calls: std::ops::Range<usize>, fault: Fault) {
         self.0.lock().faults = Some((calls, fault));
     }
 
-    /// Until what it returns is dropped, syncs of files wait.
+    /// Makes syncs of files wait until the returned value is dropped.
     pub(crate) fn hold_syncs(&self) -> HeldSyncs {
         self.1.state.lock().is_shut = true;
         HeldSyncs(self.clone())
@@ -269,7 +271,7 @@ impl Simulated {
         result
     }
 
-    /// A call that either works or does nothing.
+    /// A call that either succeeds or changes nothing.
     fn simple<R>(&self, call: impl FnOnce(&mut Disk) -> io::Result<R>) -> io::Result<R> {
         self.call(|disk, fault| match fault {
             Some(Fault::Error(kind)) => Err(kind.into()),
@@ -381,7 +383,8 @@ impl Appender for Open {
                     pending.iter().for_each(|change| change.apply(&mut file.durable, Fate::Applied));
                     Ok(())
                 }
-                // As Linux does it: what could not be written is dropped, still seen by who reads it, and not tried again.
+                // As on Linux: bytes that could not be written are dropped. Readers still see them,
+                // and the next sync does not try again to write them.
                 Some(Fault::Error(kind)) => Err(kind.into()),
             }
         })

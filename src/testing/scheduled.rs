@@ -1,8 +1,9 @@
-//! `parking_lot`'s and `dashmap`'s interfaces, as far as they are used, over locks that a scheduler knows. A lock that it
-//! does not know would stop all threads of a test, since they take turns on one.
+//! The interfaces of `parking_lot` and `dashmap`, as far as they are used, over locks that a
+//! scheduler knows. All threads of a test take turns on one, so any other lock would block them
+//! all.
 //!
-//! Every lock, atomic and wait is a point where another thread may go on. All of it is sequentially consistent: what a
-//! weaker ordering would allow is not tried.
+//! At every lock, atomic and wait the scheduler may switch threads. All of them are sequentially
+//! consistent: the effects of weaker orderings are not explored.
 
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 pub(crate) use shuttle::thread;
@@ -12,11 +13,11 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{PoisonError, TryLockError};
 
-/// Knows no poison.
+/// Is never poisoned.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(sync::Mutex<T>);
 
-/// Empty only while a condition is waited for.
+/// Empty only during a wait for a condition.
 pub(crate) struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
 
 impl<T> Mutex<T> {
@@ -75,7 +76,8 @@ impl Condvar {
     }
 }
 
-/// A map behind one lock. Holds it while an entry is made, as `DashMap` holds that of the entry's shard.
+/// A map behind one lock. It is held while an entry is created, as `DashMap` holds the lock of the
+/// entry's shard.
 #[derive(Debug)]
 pub(crate) struct DashMap<K, V>(Mutex<BTreeMap<K, V>>);
 
@@ -90,7 +92,7 @@ pub(crate) struct Entry<'a, K, V> {
     key: K,
 }
 
-/// A value, as `get` hands it out: a copy, where `DashMap` holds the lock for as long.
+/// A value that `get` returns: a copy, where `DashMap` holds a lock.
 pub(crate) struct Ref<V>(V);
 
 impl<V> Deref for Ref<V> {
@@ -101,7 +103,7 @@ impl<V> Deref for Ref<V> {
     }
 }
 
-/// A key, as `iter` hands it out.
+/// A key that `iter` returns.
 pub(crate) struct Key<K>(K);
 
 impl<K: Ord + Clone, V: Clone> DashMap<K, V> {

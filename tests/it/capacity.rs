@@ -1,4 +1,4 @@
-//! At `max_keys`: refused, never silently forgotten, unless that was chosen.
+//! At `max_keys`: a new key is refused, and no key is evicted unless that was chosen.
 
 use crate::fronts::{Front, on_both_fronts};
 use oncewheel::{Claimed, Clock, Config, Error, Horizon, Timestamp, Verdict, WhenFull};
@@ -14,7 +14,7 @@ fn key(number: usize) -> String {
 }
 
 on_both_fronts! {
-    fn exactly_max_keys_are_held_and_the_next_is_refused_without_forgetting<C: Front>() {
+    fn exactly_max_keys_are_held_and_the_next_is_refused_without_eviction<C: Front>() {
         for max_keys in [1, 2, 7, 100, 5_000, 20_000] {
             let mut cache = C::new(config(max_keys).shards(8)).unwrap();
             for number in 0..max_keys {
@@ -48,17 +48,18 @@ on_both_fronts! {
         assert!(cache.stats().memory_bytes < 5_000 * 80, "{} bytes", cache.stats().memory_bytes);
     }
 
-    fn nothing_is_full_by_a_clock_that_was_read_long_ago<C: Front>() {
+    fn an_old_reading_of_the_clock_makes_no_call_full<C: Front>() {
         let millisecond = Duration::from_millis(1);
         let horizon = Horizon::new(millisecond, Duration::ZERO).max_retention(millisecond);
-        // Whose key is over by now, though no call has read the clock since. Of known times none does.
+        // Its key has expired, although no call has read the clock since. Calls with a known time
+        // do not read it.
         let waiting = |max_keys| {
             let mut cache = C::new(Config::new(horizon).max_keys(max_keys)).unwrap();
             assert_eq!(cache.insert("a", None), Ok(Verdict::Fresh));
             std::thread::sleep(Duration::from_millis(20));
             cache
         };
-        let ahead = Timestamp::now().as_millis() + 30_000; // so that it is not below the watermark, nor over soon
+        let ahead = Timestamp::now().as_millis() + 30_000; // not below the watermark, and does not expire soon
         let mut cache = waiting(1);
         assert_eq!(cache.insert("b", Some(ahead)), Ok(Verdict::Fresh));
         assert!(matches!(cache.insert("c", Some(ahead)), Err(Error::Full { .. })));
@@ -68,7 +69,7 @@ on_both_fronts! {
         cache.insert_batch(&[(cache.fingerprint("b"), Timestamp::from_millis(ahead))], &mut verdicts).unwrap();
         assert_eq!(verdicts, [Verdict::Fresh]);
         cache.validate();
-        // With room for two the first try is enough.
+        // With capacity for two the first try succeeds.
         for max_keys in [1, 2] {
             let mut cache = waiting(max_keys);
             assert!(matches!(cache.claim("b", Some(ahead)), Ok(Claimed::Fresh(_))));
@@ -76,7 +77,7 @@ on_both_fronts! {
         }
     }
 
-    fn open_claims_take_room_and_give_it_back<C: Front>() {
+    fn open_claims_count_towards_max_keys_until_they_are_aborted<C: Front>() {
         let mut cache = C::new(config(2)).unwrap();
         let Ok(Claimed::Fresh(first)) = cache.claim("a", Some(5)) else { panic!() };
         let Ok(Claimed::Fresh(second)) = cache.claim("b", Some(5)) else { panic!() };
@@ -90,7 +91,7 @@ on_both_fronts! {
         cache.validate();
     }
 
-    fn a_batch_that_meets_full_says_how_many_entries_it_answered<C: Front>() {
+    fn a_batch_that_meets_full_returns_the_verdicts_so_far<C: Front>() {
         let mut cache = C::new(config(50)).unwrap();
         let mut verdicts = Vec::new();
         let entry = |cache: &C, number| (cache.fingerprint(&key(number)), Timestamp::from_millis(5));
@@ -104,8 +105,8 @@ on_both_fronts! {
         cache.validate();
     }
 
-    fn forget_oldest_forgets_what_would_expire_first_and_counts_it<C: Front>() {
-        // In many small shards, the oldest of all.
+    fn evict_oldest_evicts_what_would_expire_first_and_counts_it<C: Front>() {
+        // In many small shards: the oldest of all shards.
         for shards in [1, 16] {
             let mut cache = C::new(config(100).shards(shards).when_full(WhenFull::EvictOldest)).unwrap();
             cache.observe_known(1000).unwrap();
@@ -120,12 +121,12 @@ on_both_fronts! {
             for number in (since - 1000)..300 {
                 assert_eq!(cache.insert(&key(number as usize), Some(1000 + number)), Ok(Verdict::Duplicate), "{number}");
             }
-            assert_eq!(cache.insert(&key(0), Some(1300)), Ok(Verdict::Fresh), "forgotten early");
+            assert_eq!(cache.insert(&key(0), Some(1300)), Ok(Verdict::Fresh), "evicted");
             cache.validate();
         }
     }
 
-    fn forget_oldest_holds_max_keys_at_scale_and_in_batches<C: Front>() {
+    fn evict_oldest_holds_max_keys_at_scale_and_in_batches<C: Front>() {
         let mut cache = C::new(config(20_000).shards(4).when_full(WhenFull::EvictOldest)).unwrap();
         let mut verdicts = Vec::new();
         for round in 0..60u64 {
@@ -148,7 +149,7 @@ on_both_fronts! {
         }
     }
 
-    fn forget_oldest_with_only_claims_is_full<C: Front>() {
+    fn evict_oldest_with_only_claims_is_full<C: Front>() {
         let mut cache = C::new(config(1).when_full(WhenFull::EvictOldest)).unwrap();
         let Ok(Claimed::Fresh(claim)) = cache.claim("a", Some(5)) else { panic!() };
         assert!(matches!(cache.insert("b", Some(5)), Err(Error::Full { .. })));
@@ -156,7 +157,7 @@ on_both_fronts! {
         assert_eq!(cache.insert("b", Some(5)), Ok(Verdict::Fresh));
     }
 
-    fn inserting_and_forgetting_in_turn_takes_no_more_and_more_memory<C: Front>() {
+    fn inserting_and_removing_in_turn_does_not_grow_memory<C: Front>() {
         let mut cache = C::new(config(10)).unwrap();
         let _ = cache.insert("stays", Some(5)).unwrap();
         let before = cache.stats().memory_bytes;
@@ -169,7 +170,7 @@ on_both_fronts! {
         assert!(after < before + 10_000, "{before} bytes became {after}");
     }
 
-    fn many_keys_that_come_and_go_in_any_order_leave_no_holes<C: Front>() {
+    fn inserting_and_removing_in_any_order_leaves_no_holes<C: Front>() {
         let mut cache = C::new(config(1000).shards(1)).unwrap();
         for round in 0..200_000 {
             let random = round * 7919 % 1009;
@@ -183,7 +184,7 @@ on_both_fronts! {
         assert!(cache.stats().memory_bytes < 150_000, "{}", cache.stats().memory_bytes);
     }
 
-    fn shrinking_ends_whatever_the_shards_and_sizes<C: Front>() {
+    fn shrinking_ends_for_any_shards_and_sizes<C: Front>() {
         for (max_keys, shards) in [(1, 1), (20_000_000, 4), (50_000_000, 16), (1 << 30, 8)] {
             let mut cache = C::new(config(max_keys).shards(shards)).unwrap();
             cache.observe_known(1).unwrap();
@@ -196,7 +197,7 @@ on_both_fronts! {
         }
     }
 
-    fn after_a_burst_of_ten_times_the_keys_memory_is_given_back_bit_by_bit<C: Front>() {
+    fn after_a_burst_of_ten_times_the_keys_memory_is_released_step_by_step<C: Front>() {
         let mut cache = C::new(config(2_000_000)).unwrap();
         cache.observe_known(1).unwrap();
         let insert = |cache: &mut C, keys: std::ops::Range<usize>, time| {
@@ -217,7 +218,8 @@ on_both_fronts! {
         cache.validate();
         let after = cache.stats().memory_bytes;
         assert_eq!(cache.len(), 50_000);
-        // The keys that came last lie behind those of the burst; a shard's first page of them is kept whole.
+        // The latest keys lie behind those of the burst. A shard's first page of them is kept
+        // whole.
         let pages = 8 * (256 << 10);
         assert!(after < before + pages && after < burst / 4, "{before}, at the burst {burst}, then {after} bytes");
         assert!(calls > 10, "in {calls} calls");

@@ -1,4 +1,5 @@
-//! Claims: only a committed key is a duplicate, and of all concurrent deliveries of a key one is fresh.
+//! Claims: only a committed key is a duplicate. Of all concurrent deliveries of a key, one is
+//! fresh.
 
 use crate::fronts::{Front, on_both_fronts};
 use oncewheel::{Claimed, Clock, Config, Error, Horizon, Timestamp, Verdict, sync};
@@ -72,7 +73,7 @@ on_both_fronts! {
         assert_eq!(cache.stats().claims_open, 3);
         drop(second);
         assert_eq!(cache.stats().claims_open, 2);
-        assert_eq!(cache.insert("d", Some(5)), Ok(Verdict::Fresh), "the dropped claim has left its place");
+        assert_eq!(cache.insert("d", Some(5)), Ok(Verdict::Fresh), "the quota of the dropped claim is free");
         assert!(matches!(cache.claim("b", Some(5)), Err(Error::Full { .. })));
         drop(third);
         let again = fresh(&mut cache, "c", 5);
@@ -82,7 +83,7 @@ on_both_fronts! {
         cache.validate();
     }
 
-    fn what_became_of_a_claim_that_was_lost_is_not_changed_by_dropping_it<C: Front>() {
+    fn dropping_a_lost_claim_changes_nothing<C: Front>() {
         let mut cache = C::new(with_lease(100)).unwrap();
         cache.advance(1000);
         let slow = fresh(&mut cache, "a", 1000);
@@ -90,7 +91,7 @@ on_both_fronts! {
         let second = fresh(&mut cache, "a", 1000);
         drop(slow);
         assert_eq!(cache.stats().claims_open, 1);
-        assert!(is_in_flight(&mut cache, "a", 1000), "of the second");
+        assert!(is_in_flight(&mut cache, "a", 1000), "the second claim is open");
         cache.commit(second).unwrap();
         assert_eq!(cache.insert("a", Some(1000)), Ok(Verdict::Duplicate));
         cache.validate();
@@ -117,12 +118,12 @@ on_both_fronts! {
         assert!(is_in_flight(&mut cache, "a", u64::MAX / 2));
     }
 
-    fn a_lease_that_is_over_is_taken_over_and_the_late_commit_is_refused<C: Front>() {
+    fn a_claim_whose_lease_has_expired_is_taken_over_and_its_late_commit_is_refused<C: Front>() {
         let mut cache = C::new(with_lease(100)).unwrap();
         cache.advance(1000);
         let slow = fresh(&mut cache, "a", 1000);
         cache.advance(1100);
-        assert!(is_in_flight(&mut cache, "a", 1000), "the lease is not over yet");
+        assert!(is_in_flight(&mut cache, "a", 1000), "the lease has not expired yet");
         cache.advance(1101);
         let second = fresh(&mut cache, "a", 1000);
         assert_eq!(cache.commit(slow), Err(Error::ClaimLost));
@@ -143,7 +144,7 @@ on_both_fronts! {
         cache.validate();
     }
 
-    fn a_lease_that_is_over_but_not_taken_over_can_still_be_committed<C: Front>() {
+    fn a_claim_whose_lease_has_expired_can_be_committed_until_it_is_taken_over<C: Front>() {
         let mut cache = C::new(with_lease(100)).unwrap();
         cache.advance(1000);
         let slow = fresh(&mut cache, "a", 1000);
@@ -171,20 +172,20 @@ on_both_fronts! {
         assert_eq!(cache.commit(claim), Err(Error::ClaimLost));
     }
 
-    fn abandoned_claims_give_their_room_back_once_no_copy_can_come<C: Front>() {
+    fn abandoned_claims_return_their_quota_once_no_copy_can_arrive<C: Front>() {
         let mut cache = C::new(with_lease(100).max_keys(10)).unwrap();
         cache.advance(1000);
         for number in 0..10 {
             std::mem::forget(fresh(&mut cache, &number.to_string(), 1000));
         }
         cache.advance(1_000_000);
-        assert!(matches!(cache.insert("b", Some(1_000_000)), Err(Error::Full { .. })), "their copies can still come");
+        assert!(matches!(cache.insert("b", Some(1_000_000)), Err(Error::Full { .. })), "their copies can still arrive");
         cache.observe_known(1_000_000).unwrap();
         assert_eq!(cache.insert("b", Some(1_000_000)), Ok(Verdict::Fresh));
         cache.validate();
     }
 
-    fn many_abandoned_claims_are_swept_while_others_come<C: Front>() {
+    fn many_abandoned_claims_are_swept_while_others_are_opened<C: Front>() {
         let mut cache = C::new(with_lease(100).max_keys(20_000)).unwrap();
         for round in 0..50u64 {
             let time = 10_000 * (round + 1);
@@ -199,7 +200,7 @@ on_both_fronts! {
     }
 }
 
-/// Every thread tries to claim every key; whoever gets it commits, or now and then lets go.
+/// Every thread claims every key. It commits a claim that it gets or, now and then, drops it.
 #[test]
 fn of_all_concurrent_deliveries_of_a_key_one_is_fresh() {
     const KEYS: usize = 20_000;
@@ -229,7 +230,8 @@ fn of_all_concurrent_deliveries_of_a_key_one_is_fresh() {
                 });
             }
         });
-        // A thread that found a claim in flight went on; the key may have been let go after. Nobody holds it now.
+        // A thread that found a claim in flight went on, and the claim may have been dropped after
+        // that. So a key may be held by none.
         for (number, count) in commits.iter().enumerate() {
             let times = count.load(SeqCst);
             assert!(times <= 1, "key {number} was committed {times} times");
@@ -256,7 +258,7 @@ fn concurrent_inserts_and_batches_find_each_key_fresh_once_while_the_watermark_m
                         let time = Timestamp::from_millis(10_000 + chunk);
                         let keys = chunk * 500..(chunk + 1) * 500;
                         if thread % 2 == 0 {
-                            let batch: Vec<_> = keys.map(|key| (cache.fingerprint(&key.to_le_bytes()), time)).collect();
+                            let batch: Vec<_> = keys.map(|key| (cache.fingerprint(key.to_le_bytes()), time)).collect();
                             cache.insert_batch(&batch, &mut verdicts).unwrap();
                         } else {
                             verdicts.clear();
@@ -320,7 +322,7 @@ fn a_claim_can_cross_threads_and_outlive_its_handle() {
 }
 
 #[test]
-fn a_thread_that_panics_with_claims_open_gives_them_up() {
+fn a_thread_that_panics_releases_its_open_claims() {
     let cache = sync::DedupCache::new(config()).unwrap();
     let in_thread = cache.clone();
     let panicked = std::thread::spawn(move || {

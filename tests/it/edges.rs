@@ -1,4 +1,5 @@
-//! Time at its edges: years of it, powers of two, the bounds of the wheel's levels, its beginning and its end.
+//! Time at its limits: years of it, powers of two, the bounds of the wheel's levels, the first and
+//! last times.
 
 use crate::fronts::{Front, on_both_fronts};
 use oncewheel::{Claimed, Clock, Config, ConfigError, Error, Horizon, Verdict};
@@ -9,7 +10,7 @@ const DAY: u64 = 86_400_000;
 const YEAR: u64 = 365 * DAY;
 const T0: u64 = 1_795_302_291_895;
 
-/// A cache, and of each key until when it must and until when it may be held, in watermarks.
+/// A cache. For each key, the watermarks until which it must and may be held.
 struct Edge<C> {
     cache: C,
     span: u64,
@@ -45,13 +46,14 @@ impl<C: Front> Edge<C> {
         assert_eq!(self.cache.watermark(), Some(self.watermark));
     }
 
-    /// Every key is held for as long as it must be, and gone when it may be held no more.
+    /// Every key is held for as long as it must be, and is no longer held than it may be.
     fn check(&mut self) {
         self.cache.validate();
         let (mut must, mut may) = (0, 0);
         for (key, (deadline, last)) in &self.keys {
             may += usize::from(*last >= self.watermark);
-            // A copy from before the watermark, so that it is not taken for a new message where the key is gone.
+            // A copy from before the watermark: if its key has expired, it is too old rather than
+            // fresh.
             let verdict = self.cache.insert(key, Some(self.watermark.saturating_sub(1))).unwrap();
             if *deadline >= self.watermark {
                 must += 1;
@@ -80,13 +82,14 @@ fn mixed(number: u64) -> u64 {
 }
 
 on_both_fronts! {
-    fn ten_years_of_uptime_forget_each_key_when_the_rule_says<C: Front>() {
+    fn in_ten_years_of_uptime_each_key_expires_when_the_rule_requires<C: Front>() {
         let mut edge = Edge::<C>::new(3_600_000);
         edge.follow(T0);
         let mut steps = 0;
         while edge.watermark < T0 + 10 * YEAR {
             steps += 1;
-            // From a millisecond to a month, every order of magnitude as often; messages up to a year ahead.
+            // Steps from a millisecond to a month, every order of magnitude equally often; messages
+            // up to a year ahead.
             let order = |random: u64, bits: u64| (1 << (random % bits)) + (random >> 8) % (1 << (random % bits));
             for number in 0..2 {
                 let time = edge.watermark + order(mixed(steps * 3 + number), 35);
@@ -165,26 +168,26 @@ on_both_fronts! {
         }
     }
 
-    fn deadlines_that_are_over_when_the_claim_is_committed<C: Front>() {
+    fn a_claim_committed_after_its_deadline_is_held_until_the_next_slot<C: Front>() {
         for late in powers_of_two().filter(|late| *late > 0 && *late < u64::MAX - T0 - 2) {
             let mut edge = Edge::<C>::new(1);
             edge.follow(T0);
             let Ok(Claimed::Fresh(claim)) = edge.cache.claim("late", Some(T0)) else { panic!("never seen") };
-            let Ok(Claimed::Fresh(given_up)) = edge.cache.claim("given up", Some(T0)) else { panic!("never seen") };
+            let Ok(Claimed::Fresh(aborted)) = edge.cache.claim("aborted", Some(T0)) else { panic!("never seen") };
             edge.follow(T0 + late);
             edge.put("other".to_owned(), T0 + late);
             edge.cache.commit(claim).unwrap();
-            edge.cache.abort(given_up);
+            edge.cache.abort(aborted);
             edge.cache.validate();
             assert_eq!(edge.cache.insert("late", Some(T0)), Ok(Verdict::Duplicate), "held until the next slot, {late}");
-            assert_eq!(edge.cache.insert("given up", Some(T0)), Ok(Verdict::TooOld));
+            assert_eq!(edge.cache.insert("aborted", Some(T0)), Ok(Verdict::TooOld));
             edge.follow(T0 + late + 2);
             edge.check();
             assert_eq!(edge.cache.insert("late", Some(T0)), Ok(Verdict::TooOld));
         }
     }
 
-    fn the_end_of_time_is_never_over<C: Front>() {
+    fn keys_with_the_last_times_are_held_at_the_last_watermark<C: Front>() {
         let mut edge = Edge::<C>::new(1_000);
         edge.follow(u64::MAX - 2_000);
         for before in (0..2_000).step_by(13) {

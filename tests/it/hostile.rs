@@ -1,13 +1,14 @@
-//! Keys that somebody chose to do harm. That they cost no more work is shown by `engine/index/work.rs`; here, that they take
-//! no more memory and no room that was not given.
+//! Keys chosen by an adversary take no more memory than other keys, and no more quota than there
+//! is. That they cost no more work is shown by `engine/index/work.rs`.
 
 use crate::fronts::{Front, on_both_fronts};
 use oncewheel::{Claimed, Clock, Config, Error, Fingerprint, Horizon, Timestamp, Verdict, unsync};
 use std::time::Duration;
 
-/// As many keys as this, or as `ONCEWHEEL_HOSTILE_KEYS` says.
+/// The number of keys, unless `ONCEWHEEL_HOSTILE_KEYS` is set.
 const KEYS: usize = 1_000_000;
-/// What Config says that a key takes, with a little for the tables that have just grown, and an empty cache.
+/// What a key takes according to `Config`, with a little for tables that have just grown; and what
+/// an empty cache takes.
 const BYTES_PER_KEY: usize = 32;
 const BYTES_OF_EMPTY: usize = 256 << 10;
 
@@ -20,7 +21,7 @@ fn config(max_keys: usize) -> Config {
     Config::new(horizon).clock(Clock::Manual).max_keys(max_keys)
 }
 
-/// What a cache takes that holds as many of these keys.
+/// The memory of a cache that holds this many of these keys.
 fn memory_of(count: usize, key: impl Fn(&unsync::DedupCache, u64) -> Fingerprint) -> usize {
     let mut cache = unsync::DedupCache::new(config(count)).unwrap();
     let time = Timestamp::from_millis(5);
@@ -39,18 +40,19 @@ fn memory_of(count: usize, key: impl Fn(&unsync::DedupCache, u64) -> Fingerprint
 #[test]
 fn keys_that_share_a_prefix_or_collide_under_a_known_secret_take_no_more_memory_than_others() {
     let count = keys();
-    let ordinary = memory_of(count, |cache, number| cache.fingerprint(&number.to_le_bytes()));
+    let ordinary = memory_of(count, |cache, number| cache.fingerprint(number.to_le_bytes()));
     let prefix = "tenant-1/orders/europe/".repeat(8);
     let shares_a_prefix =
         memory_of(count, |cache, number| cache.fingerprint(format!("{prefix}{number:020}").as_bytes()));
-    // Of sixteen names the one whose fingerprint under a secret that is known ends in four zeros, or else the last.
+    // Of sixteen names, the one whose fingerprint under a known secret ends in four zeros; if there
+    // is none, the last.
     let known = unsync::DedupCache::new(config(1).secret([0; 16])).unwrap();
     let collides = memory_of(count, |cache, number| {
         let names = (0..16u64).map(|tail| (number << 4 | tail).to_string());
         let chosen = names.min_by_key(|name| known.fingerprint(name.as_bytes()).as_u128() % 16).unwrap();
         cache.fingerprint(chosen.as_bytes())
     });
-    // The product of a number and 0: without a secret, all of them have one hash.
+    // A product with 0: without a secret, all of these would have one hash.
     let has_one_hash = memory_of(count, |_, number| Fingerprint::from_u128(number.into()));
     let has_high_bits_only = memory_of(count, |_, number| Fingerprint::from_u128(u128::from(number) << 64));
     let differs_in_few_bits = memory_of(count, |_, number| {
@@ -65,7 +67,7 @@ fn keys_that_share_a_prefix_or_collide_under_a_known_secret_take_no_more_memory_
 }
 
 on_both_fronts! {
-    fn a_flood_of_new_keys_meets_full_holds_memory_at_the_bound_and_the_cache_serves_on<C: Front>() {
+    fn a_flood_of_new_keys_meets_full_within_the_memory_bound_and_known_keys_are_still_answered<C: Front>() {
         let max_keys = keys();
         let mut cache = C::new(config(max_keys)).unwrap();
         cache.observe_known(1_000).unwrap();
@@ -88,18 +90,18 @@ on_both_fronts! {
         assert_eq!(entered, max_keys - 2);
         let at_full = cache.stats().memory_bytes;
         assert!(at_full <= max_keys * BYTES_PER_KEY + BYTES_OF_EMPTY, "{at_full} bytes");
-        // The flood goes on.
+        // The flood continues.
         for number in 0..max_keys / 10 {
             assert!(matches!(cache.insert(&format!("flood {number}"), Some(1_000)), Err(Error::Full { .. })));
         }
         assert_eq!(cache.stats().memory_bytes, at_full, "refusing takes no memory");
         assert_eq!(cache.insert("ours", Some(1_000)), Ok(Verdict::Duplicate));
         assert!(matches!(cache.claim("ours, claimed", Some(1_000)), Ok(Claimed::InFlight)));
-        // Another key, with which a table may grow.
+        // One more key, for which a table may grow.
         cache.commit(claim).unwrap();
         assert_eq!(cache.insert("ours, claimed", Some(1_000)), Ok(Verdict::Duplicate));
         assert_eq!(cache.stats().evicted, 0);
-        // And as the watermark moves there is room, in the same memory.
+        // As the watermark moves, new keys fit into the same memory.
         cache.observe_known(5_000).unwrap();
         for number in 0..max_keys / 2 {
             assert_eq!(cache.insert(&format!("later {number}"), Some(5_000)), Ok(Verdict::Fresh));

@@ -1,9 +1,10 @@
-//! Real kills: a process at work on a journal is killed at random moments, and what it had been told was committed is still
-//! known when the directory is opened again.
+//! A process that works on a journal is killed at random moments. What it has reported as committed
+//! is still held when the directory is opened again.
 //!
-//! The child is this test binary itself, running [`child`]. Each of its workers does what a script says that parent and
-//! child share: step after step, telling the parent after each call that returned. So the parent knows what was done for
-//! certain, and the one step of each worker that may have been under way when the child was killed.
+//! The child is this test binary, running [`child`]. Each of its workers follows a script that
+//! parent and child share, step by step, and reports to the parent after each call that has
+//! returned. So the parent knows what was done for certain, and for each worker the one step that
+//! may have been under way.
 
 mod child;
 mod parent;

@@ -11,11 +11,11 @@ struct Model {
     settings: Settings,
     now: Option<u64>,
     watermark: u64,
-    /// Committed keys: the deadline, and until which watermark the key may be held late.
+    /// Committed keys, each with its deadline and the watermark until which it may be held late.
     keys: BTreeMap<u8, (u64, u64)>,
     claims: BTreeMap<u8, u64>,
-    /// The greatest age of a duplicate, and how many came later than the horizon allows; where the first copy's time can be
-    /// told from the deadline.
+    /// The greatest age of a duplicate, and how many were later than the horizon allows. Counted
+    /// only if the deadline gives the time of the first copy.
     age_max: u64,
     late: u64,
     committed_late: BTreeSet<u8>,
@@ -61,14 +61,15 @@ impl Model {
         self.now.map_or(u64::MAX, |now| now.saturating_add(self.settings.clock_skew).max(self.watermark))
     }
 
-    /// The answers that the promises allow: more than one only for a key whose time is over.
+    /// The answers that the promises allow. There is more than one only for a key that has expired.
     fn allowed(&self, key: u8, time: u64) -> Vec<Answer> {
         let mut allowed = Vec::new();
         if let Some((deadline, _)) = self.keys.get(&key) {
             if *deadline >= self.watermark {
                 return vec![Answer::Duplicate];
             }
-            // Late is safe, within the bound; it may not be reclaimed yet besides, since that is amortised.
+            // Late is safe, within the bound. Besides, reclaiming is amortised, so the key may
+            // still be there.
             allowed.push(Answer::Duplicate);
         }
         if self.claims.contains_key(&key) {
@@ -90,7 +91,8 @@ impl Model {
 
     fn commit(&mut self, key: u8, time: u64) {
         let deadline = time.saturating_add(self.settings.span);
-        // Level bounds hold once the watermark is known; before, a slot may be wider.
+        // The bounds of the levels hold once there is a watermark. Before that, a slot may be
+        // wider.
         let life = deadline.saturating_sub(self.watermark);
         let held_until =
             if self.watermark == 0 { u64::MAX } else { deadline.max(self.watermark).saturating_add(life / 64 + 1) };
@@ -112,7 +114,7 @@ impl Model {
         }
     }
 
-    fn forget(&mut self, key: u8) -> Option<(u64, u64)> {
+    fn remove(&mut self, key: u8) -> Option<(u64, u64)> {
         self.keys.remove(&key)
     }
 }
@@ -125,7 +127,7 @@ enum Step {
     Claim { key: u8, time: u64 },
     Commit { which: prop::sample::Index },
     Abort { which: prop::sample::Index },
-    Forget { key: u8 },
+    Remove { key: u8 },
     Observe { time: u64 },
     Advance { time: u64 },
     Shrink,
@@ -207,7 +209,7 @@ fn run<C: Front>(settings: Settings, starts_at: Option<u64>, steps: &[Step]) {
                 }
                 if let Some(claim) = claim {
                     let time = (*time).min(model.ceiling());
-                    model.forget(*key);
+                    model.remove(*key);
                     model.claims.insert(*key, time);
                     claims.push((*key, time, claim));
                 }
@@ -224,9 +226,9 @@ fn run<C: Front>(settings: Settings, starts_at: Option<u64>, steps: &[Step]) {
                 model.claims.remove(&key);
             }
             Step::Commit { .. } | Step::Abort { .. } => {}
-            Step::Forget { key } => {
+            Step::Remove { key } => {
                 let was_held = cache.remove(&name(*key));
-                match model.forget(*key) {
+                match model.remove(*key) {
                     Some((deadline, _)) => assert!(was_held || deadline < model.watermark),
                     None => assert!(!was_held),
                 }
@@ -283,7 +285,8 @@ fn name(key: u8) -> String {
     "k".repeat(usize::from(key) % 7) + &key.to_string()
 }
 
-/// Spans of time from a millisecond to years, and those at which the wheel's levels and slots begin, give or take one.
+/// Spans of time: from a millisecond to years, or at a bound of the wheel's levels and slots, or
+/// one off that bound.
 fn span_of_time() -> impl Strategy<Value = u64> {
     let scale = prop_oneof![Just(1u64), Just(10), Just(1_000), Just(60_000), Just(86_400_000), Just(40_000_000_000)];
     let boundary = (0u32..21, prop_oneof![Just(1u64), Just(511), Just(512), Just(1023), Just(1024)], -1i64..=1);
@@ -309,11 +312,11 @@ fn step(origin: u64) -> impl Strategy<Value = Step> {
         8 => (key.clone(), moment(origin)).prop_map(|(key, time)| Step::Insert { key, time }),
         1 => key.clone().prop_map(|key| Step::InsertUnknown { key }),
         3 => batch(key.clone(), origin, 80),
-        1 => batch(key.clone(), origin, 300), // groups of a batch that are under way together
+        1 => batch(key.clone(), origin, 300), // several groups of a batch
         3 => (key.clone(), moment(origin)).prop_map(|(key, time)| Step::Claim { key, time }),
         2 => any::<prop::sample::Index>().prop_map(|which| Step::Commit { which }),
         1 => any::<prop::sample::Index>().prop_map(|which| Step::Abort { which }),
-        1 => key.prop_map(|key| Step::Forget { key }),
+        1 => key.prop_map(|key| Step::Remove { key }),
         3 => moment(origin).prop_map(|time| Step::Observe { time }),
         2 => moment(origin).prop_map(|time| Step::Advance { time }),
         1 => Just(Step::Shrink),

@@ -1,4 +1,4 @@
-//! The one rule: the moment of forgetting, the watermark, and times that are not to be believed.
+//! The one rule: when a key expires, the watermark, and times that are not believed.
 
 use crate::fronts::{Front, on_both_fronts};
 use oncewheel::{Clock, Config, ConfigError, Error, Horizon, MinMsgTime, Timestamp, Verdict};
@@ -17,9 +17,9 @@ fn manual(horizon: Horizon) -> Config {
     Config::new(horizon).clock(Clock::Manual).max_keys(1000)
 }
 
-/// The moment at which the cache forgets the key that it holds: the first value from `from` on for which, after
-/// `moved(value)`, none is held.
-fn forgotten_at<C: Front>(cache: &mut C, from: u64, mut moved: impl FnMut(&mut C, u64)) -> u64 {
+/// The value at which the key in the cache expires: the first one from `from` on for which, after
+/// `moved(value)`, no key is held.
+fn expired_at<C: Front>(cache: &mut C, from: u64, mut moved: impl FnMut(&mut C, u64)) -> u64 {
     let mut step = 1;
     let mut at = from;
     while cache.len() > 0 {
@@ -31,8 +31,8 @@ fn forgotten_at<C: Front>(cache: &mut C, from: u64, mut moved: impl FnMut(&mut C
 }
 
 on_both_fronts! {
-    /// The time that was read for a delivery may be old by then.
-    fn a_watermark_is_not_refused_by_a_clock_that_was_read_long_ago<C: Front>() {
+    /// The reading of the clock may be old by then.
+    fn a_watermark_is_not_refused_because_of_an_old_reading_of_the_clock<C: Front>() {
         let horizon = Horizon::new(ms(1_000), ms(0)).max_clock_skew(ms(0));
         let mut cache = C::new(Config::new(horizon)).unwrap();
         assert_eq!(cache.insert("key", None), Ok(Verdict::Fresh));
@@ -52,8 +52,9 @@ on_both_fronts! {
         }
     }
 
-    /// `current_time + max_retention + max_retry + max_network`, with no `min_msg_time` and the message's time unknown.
-    fn the_first_formula_states_the_moment_of_forgetting<C: Front>() {
+    /// `current_time + max_retention + max_retry + max_network`, with no `min_msg_time` and a message
+    /// whose time is unknown.
+    fn the_first_formula_states_when_a_key_expires<C: Front>() {
         for (retry, network, retention) in [(300, 50, 100), (600_000, 30_000, 15 * DAY), (0, 1, 0), (8 * HOUR, 5, HOUR)] {
             let horizon = Horizon::new(ms(retry), ms(network)).max_retention(ms(retention));
             let mut cache = C::new(manual(horizon)).unwrap();
@@ -64,8 +65,8 @@ on_both_fronts! {
             cache.advance(formula);
             assert_eq!(cache.len(), 1, "held until the formula's time, that included");
             let life = retention + retry + network;
-            let at = forgotten_at(&mut cache, formula, |cache, now| cache.advance(now));
-            assert!(at <= formula + 1 + life / 64 + life / 4096, "forgotten {} ms late", at - formula - 1);
+            let at = expired_at(&mut cache, formula, |cache, now| cache.advance(now));
+            assert!(at <= formula + 1 + life / 64 + life / 4096, "expired {} ms late", at - formula - 1);
             if life < 512 {
                 assert_eq!(at, formula + 1, "a short life is exact");
             }
@@ -73,7 +74,7 @@ on_both_fronts! {
     }
 
     /// `min_msg_time + max_retry + max_network`, in a FIFO queue that hands out its oldest message.
-    fn the_second_formula_states_the_moment_of_forgetting<C: Front>() {
+    fn the_second_formula_states_when_a_key_expires<C: Front>() {
         for (retry, network) in [(400, 50), (600_000, 30_000), (0, 1), (30 * DAY, 1)] {
             let mut cache = C::new(manual(Horizon::new(ms(retry), ms(network)))).unwrap();
             cache.observe_known(T0).unwrap();
@@ -82,9 +83,9 @@ on_both_fronts! {
             let formula = T0 + retry + network;
             cache.observe_known(formula).unwrap();
             assert_eq!(cache.len(), 1, "held until the formula's time, that included");
-            let at = forgotten_at(&mut cache, formula, |cache, time| cache.observe_known(time).unwrap());
+            let at = expired_at(&mut cache, formula, |cache, time| cache.observe_known(time).unwrap());
             let life = retry + network;
-            assert!(at <= formula + 1 + life / 64 + life / 4096, "forgotten {} ms late", at - formula - 1);
+            assert!(at <= formula + 1 + life / 64 + life / 4096, "expired {} ms late", at - formula - 1);
         }
     }
 
@@ -94,7 +95,7 @@ on_both_fronts! {
                 let mut cache = C::new(manual(Horizon::new(ms(life), Duration::ZERO))).unwrap();
                 cache.observe_known(T0).unwrap();
                 assert_eq!(cache.insert("key", Some(T0)), Ok(Verdict::Fresh));
-                // Keys that came and went before must not make a later one stay longer.
+                // Keys inserted and expired before must not make a later one stay longer.
                 cache.observe_known(T0 + 3 * life).unwrap();
                 assert_eq!(cache.len(), 0);
                 assert_eq!(cache.insert("other", Some(T0 + 4 * life)), Ok(Verdict::Fresh));
@@ -119,13 +120,13 @@ on_both_fronts! {
         cache.validate();
     }
 
-    fn a_backlog_longer_than_the_horizon_forgets_nothing<C: Front>() {
+    fn in_a_backlog_longer_than_the_horizon_no_key_expires_early<C: Front>() {
         let horizon = Horizon::new(ms(60_000), ms(5_000)).max_retention(ms(15 * DAY));
         let mut cache = C::new(manual(horizon)).unwrap();
         cache.advance(T0);
         cache.observe_known(T0 - 1000).unwrap();
         assert_eq!(cache.insert("key", Some(T0 - 1000)), Ok(Verdict::Fresh));
-        // The consumer is down for nine hours; the second copy waits behind a backlog.
+        // The consumer is down for nine hours. The second copy waits behind a backlog.
         cache.advance(T0 + 9 * HOUR);
         cache.observe_known(T0 - 500).unwrap();
         assert_eq!(cache.insert("key", Some(T0 + 20_000)), Ok(Verdict::Duplicate));
@@ -184,7 +185,7 @@ on_both_fronts! {
         assert_eq!(cache.len(), 0);
     }
 
-    fn the_far_ends_of_time_neither_panic_nor_forget_early<C: Front>() {
+    fn at_the_first_and_last_times_nothing_panics_or_expires_early<C: Front>() {
         let mut cache = C::new(manual(Horizon::new(ms(1000), ms(0)))).unwrap();
         let ends = [0, 1, 1 << 32, 1 << 63, u64::MAX - 1, u64::MAX];
         for (number, time) in ends.into_iter().enumerate() {
@@ -249,7 +250,7 @@ on_both_fronts! {
         }
     }
 
-    fn the_lag_goes_on_while_nothing_comes<C: Front>() {
+    fn the_watermark_lag_grows_while_no_call_is_made<C: Front>() {
         let mut cache = C::new(Config::new(Horizon::new(ms(1), ms(0))).max_keys(10)).unwrap();
         cache.observe_known(Timestamp::now().as_millis()).unwrap();
         std::thread::sleep(ms(30));
@@ -269,7 +270,7 @@ on_both_fronts! {
         assert_eq!(cache.stats().expired, 1);
     }
 
-    fn without_any_time_the_cache_says_so<C: Front>() {
+    fn without_any_time_a_key_is_refused_with_an_error_of_its_own<C: Front>() {
         let mut cache = C::new(manual(Horizon::new(ms(1), ms(0)))).unwrap();
         assert_eq!(cache.insert("key", None), Err(Error::NoTime));
         assert!(matches!(cache.claim("key", None), Err(Error::NoTime)));
@@ -298,7 +299,7 @@ on_both_fronts! {
         let errors = [full(None), full(Some(Timestamp::from_millis(7))), Error::ClaimLost, Error::NoTime];
         let config_errors = [ConfigError::HorizonEmpty, ConfigError::HorizonOverflow].map(Error::Config);
         for error in errors.into_iter().chain(config_errors).chain([Error::ClockNotManual]) {
-            assert!(error.to_string().contains([':', ';']), "{error}: tells what to do behind that");
+            assert!(error.to_string().contains([':', ';']), "{error}: what to do follows");
         }
     }
 

@@ -61,7 +61,8 @@ on_both_fronts! {
             (single.fresh, single.duplicate, single.too_old),
             (batched.fresh, batched.duplicate, batched.too_old)
         );
-        // What is known of an age depends on the keys that share a chunk, and a batch stores its keys in another order.
+        // An age is known up to the spread of a chunk, and a batch stores its keys in another
+        // order.
         assert!(single.late_duplicates.abs_diff(batched.late_duplicates) < 10, "{single:?}, {batched:?}");
         let ages = [single, batched].map(|stats| stats.duplicate_ages.max().map_or(0, |age| age.as_millis()));
         assert!(ages[0].abs_diff(ages[1]) < 100, "{ages:?}");
@@ -81,7 +82,7 @@ on_both_fronts! {
         for number in 0..KEYS {
             assert_eq!(cache.insert(&number.to_string(), Some(40_000)), Ok(Verdict::Duplicate));
         }
-        // All is due at once; each call reclaims a little.
+        // All keys are due at once, and each call reclaims a few of them.
         cache.observe_known(10 * SPAN).unwrap();
         assert!(cache.len() > 900_000, "no call does all the work");
         let mut calls = 0;
@@ -97,10 +98,10 @@ on_both_fronts! {
         }
     }
 
-    fn the_dead_become_fewer_with_every_call_even_where_slots_are_thinly_filled<C: Front>() {
+    fn every_call_reclaims_expired_keys_even_if_slots_hold_one_key_each<C: Front>() {
         let mut cache = C::new(config(100_000).shards(1)).unwrap();
         cache.observe_known(1).unwrap();
-        // One key in each slot, so a chunk for each.
+        // One key in each slot, and so a chunk for each key.
         for number in 0..900 {
             let _ = cache.insert(&number.to_string(), Some(1 + 64 * number)).unwrap();
         }
@@ -113,7 +114,7 @@ on_both_fronts! {
         assert_eq!(cache.stats().expired, 900);
     }
 
-    fn keys_of_any_length_and_any_bytes_are_told_apart<C: Front>() {
+    fn keys_of_any_length_are_distinguished<C: Front>() {
         let mut cache = C::new(config(10_000)).unwrap();
         for length in 0..600 {
             assert_eq!(cache.insert(&"x".repeat(length), Some(5)), Ok(Verdict::Fresh), "{length} bytes");
@@ -137,7 +138,7 @@ fn empty_keys_and_bytes_that_are_not_text_are_keys_like_any_other() {
     assert_eq!(cache.len(), 5);
 }
 
-/// Counters, UUIDs with fixed bits and the like must not pile up in one place.
+/// Fingerprints made of counters, UUIDs with fixed bits and the like must not crowd in one place.
 #[test]
 fn fingerprints_that_callers_made_spread_evenly_whatever_their_pattern() {
     let patterns: [fn(u64) -> u128; 6] = [

@@ -1,10 +1,10 @@
-//! Every crash of every short sequence of calls, and every crash of the recovery from it.
+//! Every crash in every short sequence of calls, and every crash of the recovery from it.
 
 use super::*;
 use crate::Claimed;
 use std::collections::{BTreeMap, HashSet};
 
-/// Sequences of calls are as long as this, or as `ONCEWHEEL_CRASH_LENGTH` says.
+/// The length of a sequence, unless `ONCEWHEEL_CRASH_LENGTH` is set.
 const LENGTH: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
@@ -13,20 +13,20 @@ enum Op {
     Batch,
     Claim,
     Commit,
-    Forget,
+    Remove,
     Advance,
-    /// Seals the segment that is being written, and rewrites the oldest.
+    /// Seals the active segment, and rewrites the oldest.
     Rotate,
     Reopen,
 }
 
-const OPS: [Op; 8] = [Op::Insert, Op::Batch, Op::Claim, Op::Commit, Op::Forget, Op::Advance, Op::Rotate, Op::Reopen];
+const OPS: [Op; 8] = [Op::Insert, Op::Batch, Op::Claim, Op::Commit, Op::Remove, Op::Advance, Op::Rotate, Op::Reopen];
 const KEYS: [&str; 5] = ["a", "b", "c", "d", "never"];
 
-/// What must be known after a call that has returned.
+/// What must hold after a call that has returned.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Model {
-    /// Committed and not forgotten, with their times.
+    /// Committed and not removed, with their times.
     keys: BTreeMap<&'static str, u64>,
     /// Ever committed.
     ever: Vec<&'static str>,
@@ -45,7 +45,8 @@ impl Model {
 enum Crash {
     Process,
     Power,
-    /// Loss of power, where only a crash of the process was promised to be survived.
+    /// A loss of power, with a durability that promises to survive no more than a crash of the
+    /// process.
     PowerUnpromised,
 }
 
@@ -55,14 +56,14 @@ impl Crash {
             Self::Process => disk.after_crash_of_process(),
             Self::Power => {
                 let (images, is_all) = disk.after_loss_of_power(100_000);
-                assert!(is_all, "with a sync for every call, few writes are under way");
+                assert!(is_all, "every call syncs, so few writes are pending");
                 images
             }
             Self::PowerUnpromised => disk.after_loss_of_power(16).0,
         }
     }
 
-    /// When no call is under way.
+    /// Between two calls.
     fn images_at_rest(self, disk: &Disk) -> Vec<Disk> {
         if self == Self::Process { vec![disk.at_rest()] } else { self.images(disk) }
     }
@@ -71,7 +72,7 @@ impl Crash {
 struct Run<S: Subject> {
     storage: Simulated,
     cache: Option<S>,
-    /// And its message's time.
+    /// With its message's time.
     claim: Option<(S::Claim, u64)>,
     model: Model,
     time: u64,
@@ -99,7 +100,7 @@ impl<S: Subject> Run<S> {
             }
             Op::Claim => match cache.begin("d", time).unwrap() {
                 Claimed::Fresh(claim) => {
-                    assert!(self.claim.is_none() && !self.is_known("d"));
+                    assert!(self.claim.is_none() && !self.must_be_held("d"));
                     self.claim = Some((claim, time));
                 }
                 Claimed::InFlight => assert!(self.claim.is_some()),
@@ -112,9 +113,9 @@ impl<S: Subject> Run<S> {
                     self.model.commit("d", time);
                 }
             }
-            Op::Forget => {
-                let is_forgotten = cache.take_out("a").unwrap();
-                assert!(is_forgotten || !self.is_known("a"));
+            Op::Remove => {
+                let was_held = cache.remove_key("a").unwrap();
+                assert!(was_held || !self.must_be_held("a"));
                 self.model.keys.remove("a");
             }
             Op::Advance => {
@@ -134,15 +135,15 @@ impl<S: Subject> Run<S> {
         }
     }
 
-    /// Whether the rule asks for the key to be held.
-    fn is_known(&self, key: &str) -> bool {
+    /// Whether the rule requires the key to be held.
+    fn must_be_held(&self, key: &str) -> bool {
         self.model.keys.get(key).is_some_and(|time| time + SPAN >= self.model.watermark)
     }
 
     fn note(&mut self, key: &'static str, time: u64, verdict: Verdict) {
         match verdict {
             Verdict::Fresh => {
-                assert!(!self.is_known(key), "{key}");
+                assert!(!self.must_be_held(key), "{key}");
                 self.model.commit(key, time);
             }
             Verdict::Duplicate => assert!(self.model.keys.contains_key(key), "{key}"),
@@ -157,15 +158,16 @@ struct Count {
     recoveries: usize,
 }
 
-/// What a recovered cache knows.
-fn knowledge<S: Subject>(cache: &S) -> (Vec<&'static str>, u64) {
+/// The keys and the watermark of a recovered cache.
+fn contents<S: Subject>(cache: &S) -> (Vec<&'static str>, u64) {
     (KEYS.into_iter().filter(|key| cache.is_held(key)).collect(), cache.progress())
 }
 
-/// Recovers from an image and checks that it knows what was known before or after the call that was under way.
+/// Recovers from an image. The cache must hold what it held before or after the call that was under
+/// way.
 fn recover<S: Subject>(storage: &Simulated, before: &Model, after: &Model, crash: Crash, durability: Durability) -> S {
     let cache = S::open(storage, durability).expect("whatever a crash leaves can be opened");
-    let (held, watermark) = knowledge(&cache);
+    let (held, watermark) = contents(&cache);
     for key in KEYS {
         let is_held = held.contains(&key);
         if crash == Crash::PowerUnpromised {
@@ -186,7 +188,7 @@ fn recover<S: Subject>(storage: &Simulated, before: &Model, after: &Model, crash
     cache
 }
 
-/// Recovers from images of a crash, and crashes in every state of the recovery again.
+/// Recovers from images of a crash, and again after a crash in every state of the recovery.
 fn crash_here<S: Subject>(
     images: Vec<Disk>,
     (before, after): (&Model, &Model),
@@ -203,13 +205,13 @@ fn crash_here<S: Subject>(
         storage.watch();
         let recovered: S = recover(&storage, before, after, crash, durability);
         count.recoveries += 1;
-        let known = knowledge(&recovered);
+        let recovered_contents = contents(&recovered);
         drop(recovered);
         let mut again = storage.take_history();
-        again.push(storage.disk()); // the recovery that went through
+        again.push(storage.disk()); // the recovery that was completed
         for image in again.iter().flat_map(|disk| crash.images(disk)).collect::<HashSet<_>>() {
             let second: S = recover(&Simulated::on(image), before, after, crash, durability);
-            assert_eq!(knowledge(&second), known, "recovery twice equals recovery once");
+            assert_eq!(contents(&second), recovered_contents, "a second recovery finds what the first one found");
             count.recoveries += 1;
         }
     }

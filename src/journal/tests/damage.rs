@@ -1,4 +1,4 @@
-//! Damaged segments: nothing is invented, what is whole is found.
+//! Damaged segments: no key is invented, and every whole frame is read.
 
 use super::*;
 use crate::journal::{self, Damage, OpenMode};
@@ -6,7 +6,7 @@ use crate::journal::{self, Damage, OpenMode};
 const KEYS_PER_FRAME: usize = 16;
 const SEGMENT_BYTES: usize = 16 << 10;
 
-/// A segment of this size or a little less, with its frames' keys.
+/// A disk with one full segment, its name, and the number of its frames.
 fn filled() -> (Disk, String, usize) {
     let storage = Simulated::default();
     let mut cache = open(&storage, OpenMode::Recover).unwrap();
@@ -36,8 +36,8 @@ fn open(storage: &Simulated, mode: OpenMode) -> Result<unsync::DedupCache, Error
     unsync::DedupCache::open_in(|| Ok(storage.boxed()), config, OpenOptions::new().mode(mode))
 }
 
-/// Opens a disk whose segment is replaced by these bytes; how many of the frames are held as a whole, where none may be in
-/// part, and no key besides.
+/// Opens a disk with one segment replaced by these bytes. Returns how many frames are held, and the
+/// damage. No frame may be held in part, and no other key may be held.
 fn frames_of(disk: &Disk, name: &str, bytes: Vec<u8>, frames: usize) -> (usize, Vec<Damage>) {
     let mut files = disk.contents();
     files.insert(name.to_owned(), bytes);
@@ -53,7 +53,7 @@ fn frames_of(disk: &Disk, name: &str, bytes: Vec<u8>, frames: usize) -> (usize, 
 }
 
 #[test]
-fn any_bit_that_flips_costs_one_frame_at_most() {
+fn any_flipped_bit_loses_one_frame_at_most() {
     let (disk, name, frames) = filled();
     let good = disk.contents()[&name].clone();
     let mut lost = 0;
@@ -82,7 +82,7 @@ fn any_truncation_leaves_the_frames_before_it() {
 }
 
 #[test]
-fn a_torn_end_is_cut_off_and_kept_and_damage_elsewhere_stays_and_strict_refuses_both() {
+fn a_truncated_tail_is_quarantined_other_damage_stays_and_strict_refuses_both() {
     let (disk, name, frames) = filled();
     let good = disk.contents()[&name].clone();
     for (bytes, is_tail) in [
@@ -110,7 +110,8 @@ fn a_torn_end_is_cut_off_and_kept_and_damage_elsewhere_stays_and_strict_refuses_
             assert_eq!(after[&name], bytes);
         }
         drop(cache);
-        // A torn end is mended by that; damage elsewhere is told of again, until the segment goes.
+        // That fixed the truncated tail. Other damage is reported again until its segment is
+        // removed.
         assert_eq!(open(&storage, OpenMode::Strict).is_ok(), is_tail);
     }
 }
@@ -130,12 +131,12 @@ fn a_segment_of_a_later_version_is_refused_and_not_taken_for_damage() {
 }
 
 #[test]
-fn a_frame_of_another_segment_is_none_of_this_one() {
+fn a_frame_of_another_segment_is_not_read() {
     let (disk, name, frames) = filled();
     let (other, other_name, _) = filled();
     let mut bytes = disk.contents()[&name].clone();
     let frame = KEYS_PER_FRAME * 24 + 32;
     bytes.extend_from_slice(&other.contents()[&other_name][96..96 + frame]);
     let (whole, damage) = frames_of(&disk, &name, bytes, frames);
-    assert_eq!((whole, damage.len()), (frames, 1), "left behind by a file system, say");
+    assert_eq!((whole, damage.len()), (frames, 1), "an old block of the file system, for example");
 }

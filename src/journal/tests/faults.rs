@@ -1,4 +1,4 @@
-//! Every call to the file system fails, once or from then on: what was answered stays true.
+//! Every call to the file system fails, once or from then on: every answer stays true.
 
 use super::*;
 use crate::journal::{self, OpenMode};
@@ -9,13 +9,13 @@ use std::io::ErrorKind;
 const FAULTS: [Fault; 3] =
     [Fault::Error(ErrorKind::Other), Fault::Error(ErrorKind::StorageFull), Fault::Short(ErrorKind::StorageFull)];
 
-/// What was answered while calls failed.
+/// The answers while calls failed.
 #[derive(Default)]
 struct Answers {
     committed: BTreeMap<&'static str, u64>,
-    /// Whether these count after a restart is not known: they poisoned the journal.
+    /// Keys that may be held or not after a restart, because their calls poisoned the journal.
     unknown: BTreeSet<&'static str>,
-    /// At least, and at most.
+    /// The least and the greatest value that it may have.
     watermark: (u64, u64),
     is_poisoned: bool,
 }
@@ -39,8 +39,8 @@ impl Answers {
     fn check_memory<S: Subject>(&self, cache: &S) {
         for key in ["a", "b", "c", "d", "e", "f", "g"] {
             let time = self.committed.get(key);
-            let may_be_forgotten = time.is_some_and(|time| time + SPAN < cache.progress());
-            assert!(cache.is_held(key) == time.is_some() || may_be_forgotten, "{key} in memory: {time:?}");
+            let may_be_expired = time.is_some_and(|time| time + SPAN < cache.progress());
+            assert!(cache.is_held(key) == time.is_some() || may_be_expired, "{key} in memory: {time:?}");
         }
         cache.check();
     }
@@ -53,18 +53,19 @@ impl Answers {
             match self.committed.get(key) {
                 _ if self.unknown.contains(key) => {}
                 Some(time) => assert!(cache.is_held(key) || time + SPAN < watermark, "{key} was committed"),
-                None => assert!(!cache.is_held(key), "{key} was refused or forgotten"),
+                None => assert!(!cache.is_held(key), "{key} was refused or removed"),
             }
         }
     }
 }
 
-/// Runs a service's life with a fault in it; how many calls to the file system there were.
+/// Runs the life of a service with a fault in it. Returns how many calls to the file system there
+/// were.
 fn live<S: Subject>(durability: Durability, calls: std::ops::Range<usize>, fault: Fault) -> usize {
     let storage = Simulated::default();
     storage.fail(calls.clone(), fault);
     let mut answers = Answers::default();
-    // A disk that is broken at the beginning stays unused.
+    // If the disk fails at once, no cache is opened.
     let Ok(mut cache) = S::open(&storage, durability).or_else(|error| match calls.end {
         usize::MAX => Err(error),
         _ => S::open(&storage, durability),
@@ -87,7 +88,7 @@ fn live<S: Subject>(durability: Durability, calls: std::ops::Range<usize>, fault
         Err(Error::Journal(error)) => assert!(error.kind() == journal::ErrorKind::Poisoned && answers.is_poisoned),
         other => panic!("{:?}", other.map(|_| ())),
     }
-    match cache.take_out("a") {
+    match cache.remove_key("a") {
         Ok(true) => drop(answers.committed.remove("a")),
         Ok(false) => assert!(!answers.committed.contains_key("a")),
         Err(Error::Journal(error)) if error.kind() == journal::ErrorKind::Poisoned => {
@@ -117,7 +118,7 @@ fn live<S: Subject>(durability: Durability, calls: std::ops::Range<usize>, fault
     cache.with_writer(|writer, _, _| writer.seal());
     let moved = cache.follow(12_550);
     answers.watermark = (if moved.is_ok() { 12_550 } else { 0 }, 12_550);
-    assert_eq!(cache.progress(), 12_550, "the rule goes on in memory");
+    assert_eq!(cache.progress(), 12_550, "the watermark still moves in memory");
     let last = cache.put("g", 12_700).map(|_| ());
     answers.note(&["g"], 12_700, last);
     answers.check_memory(&cache);
@@ -137,7 +138,7 @@ fn live<S: Subject>(durability: Durability, calls: std::ops::Range<usize>, fault
 }
 
 on_both_fronts! {
-    fn whatever_call_fails_no_answer_was_wrong<S: Subject>() {
+    fn whichever_call_fails_no_answer_is_wrong<S: Subject>() {
         for durability in [Durability::Process, Durability::Power] {
             let calls = live::<S>(durability, 0..0, FAULTS[0]);
             assert!(calls > 15, "{calls} calls were tried");
@@ -151,7 +152,7 @@ on_both_fronts! {
         }
     }
 
-    fn a_full_disk_refuses_and_goes_on_when_there_is_room_again<S: Subject>() {
+    fn a_full_disk_refuses_inserts_until_there_is_space_again<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let _ = cache.put("a", 10_000).unwrap();
@@ -161,11 +162,11 @@ on_both_fronts! {
             assert_eq!(error.kind(), journal::ErrorKind::Io(ErrorKind::StorageFull), "{error}");
             assert!(!cache.is_held(key));
         }
-        assert_eq!(cache.put("a", 10_000), Ok(Verdict::Duplicate), "reads go on");
+        assert_eq!(cache.put("a", 10_000), Ok(Verdict::Duplicate), "lookups still work");
         storage.fail(0..0, Fault::Error(ErrorKind::Other));
         assert_eq!(cache.put("b", 10_000), Ok(Verdict::Fresh));
         drop(cache);
-        let strict = OpenOptions::new().mode(OpenMode::Strict); // nothing is half-written
+        let strict = OpenOptions::new().mode(OpenMode::Strict); // no frame is truncated
         let cache = S::open_on(&storage, config(), Durability::Process, strict).unwrap();
         assert!(cache.is_held("a") && cache.is_held("b") && !cache.is_held("c"));
     }
@@ -184,13 +185,13 @@ on_both_fronts! {
         }
     }
 
-    fn what_a_killed_process_left_unsynced_is_synced_before_it_is_answered_for<S: Subject>() {
+    fn what_a_killed_process_left_unsynced_is_synced_before_it_is_a_duplicate<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let _ = cache.put("a", 10_000).unwrap();
         drop(cache);
         let mut cache = S::open(&storage, Durability::Power).unwrap();
-        assert_eq!(cache.put("a", 10_000), Ok(Verdict::Duplicate), "and acknowledged because of that");
+        assert_eq!(cache.put("a", 10_000), Ok(Verdict::Duplicate), "so its message is acknowledged");
         let _ = cache.put("b", 10_000).unwrap();
         for image in storage.disk().after_loss_of_power(1_000).0 {
             let cache = S::open(&Simulated::on(image), Durability::Power).unwrap();
@@ -198,7 +199,7 @@ on_both_fronts! {
         }
     }
 
-    fn a_full_disk_is_not_filled_by_attempts_to_open<S: Subject>() {
+    fn failed_openings_do_not_fill_a_full_disk<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let _ = cache.put("a", 10_000).unwrap();
@@ -216,8 +217,8 @@ on_both_fronts! {
         }
     }
 
-    /// Or what has expired could not be removed to make room.
-    fn a_torn_end_stays_where_it_is_on_a_full_disk<S: Subject>() {
+    /// Otherwise no space could be made by removing expired segments.
+    fn a_truncated_tail_stays_in_place_on_a_full_disk<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         for key in ["a", "b"] {
@@ -227,37 +228,37 @@ on_both_fronts! {
         let [name] = &*segments(&storage.disk()) else { panic!("one segment") };
         storage.boxed().truncate(name, storage.disk().contents()[name].len() as u64 - 3).unwrap();
         for full in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
-            let keeps_the_end = storage.calls() + 5; // after listing, the secret, the segment, and its end
-            storage.fail(keeps_the_end..usize::MAX, Fault::Short(full));
+            let quarantines = storage.calls() + 5; // after listing, and reading secret, segment and tail
+            storage.fail(quarantines..usize::MAX, Fault::Short(full));
             let mut cache = S::open(&storage, Durability::Process).unwrap();
             assert!(cache.is_held("a") && !cache.is_held("b"));
-            let [damage] = &*cache.report().damage else { panic!("one torn end") };
+            let [damage] = &*cache.report().damage else { panic!("one truncated tail") };
             assert_eq!((damage.bytes, &damage.quarantined_in), (53, &None));
             assert!(matches!(cache.put("b", 10_000), Err(Error::Journal(_))));
         }
         storage.fail(storage.calls() + 5..usize::MAX, Fault::Error(ErrorKind::Other));
-        assert!(matches!(S::open(&storage, Durability::Process).err(), Some(Error::Journal(_))), "not for want of room");
+        assert!(matches!(S::open(&storage, Durability::Process).err(), Some(Error::Journal(_))), "the disk is not full");
         storage.fail(0..0, Fault::Error(ErrorKind::Other));
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         assert!(cache.report().damage[0].quarantined_in.is_some());
         assert_eq!(cache.put("b", 10_000), Ok(Verdict::Fresh));
     }
 
-    fn a_second_failed_sync_stops_the_journal_and_says_what_to_do<S: Subject>() {
+    fn a_second_failed_sync_poisons_the_journal_and_its_error_advises_to_stop_consuming<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Power).unwrap();
         let _ = cache.put("a", 10_000).unwrap();
         storage.fail(storage.calls() + 1..usize::MAX, Fault::Error(ErrorKind::Other));
-        let Err(Error::Journal(error)) = cache.put("b", 10_000) else { panic!("no disk") };
+        let Err(Error::Journal(error)) = cache.put("b", 10_000) else { panic!("the disk fails") };
         assert_eq!(error.kind(), journal::ErrorKind::Poisoned);
         assert!(error.to_string().contains("stop consuming"), "{error}");
         storage.fail(0..0, Fault::Error(ErrorKind::Other));
-        assert!(matches!(cache.put("c", 10_000), Err(Error::Journal(_))), "not trusted again");
-        assert!(matches!(cache.begin("c", 10_000), Err(Error::Journal(_))), "no effect that cannot be recorded");
-        assert_eq!(cache.fresh(), 1, "answers are counted, not attempts");
-        assert!(matches!(cache.begin("a", 10_000), Ok(Claimed::Duplicate)), "reads go on");
+        assert!(matches!(cache.put("c", 10_000), Err(Error::Journal(_))), "it stays poisoned");
+        assert!(matches!(cache.begin("c", 10_000), Err(Error::Journal(_))), "no claim that cannot be committed");
+        assert_eq!(cache.fresh(), 1, "failed calls are not counted");
+        assert!(matches!(cache.begin("a", 10_000), Ok(Claimed::Duplicate)), "lookups still work");
         let mut verdicts = Vec::new();
         cache.put_all(&[(cache.fingerprint_of("a"), Timestamp::from_millis(10_000))], &mut verdicts).unwrap();
-        assert_eq!(verdicts, [Verdict::Duplicate], "of batches too");
+        assert_eq!(verdicts, [Verdict::Duplicate], "in batches, too");
     }
 }

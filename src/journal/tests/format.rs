@@ -1,4 +1,4 @@
-//! The bytes, against `docs/journal-format.md`.
+//! The bytes, compared with `docs/journal-format.md`.
 
 use crate::Fingerprint;
 use crate::journal::record::{
@@ -6,7 +6,7 @@ use crate::journal::record::{
 };
 use crate::key::KeyHasher;
 
-/// The example in the document: lines of `offset  bytes in hexadecimal`, in its only block of that kind.
+/// The example in the document: lines of `offset  bytes in hexadecimal`, in its only `hex` block.
 fn documented() -> Vec<u8> {
     let document = include_str!("../../../docs/journal-format.md");
     let (_, example) = document.split_once("```hex\n").expect("the document has an example");
@@ -48,22 +48,23 @@ fn the_bytes_are_as_documented() {
 }
 
 #[test]
-fn what_was_encoded_is_read_again() {
+fn what_is_encoded_is_read_back() {
     let bytes = example();
     let header = Header::decode(&bytes).unwrap();
     assert_eq!((header.salt, header.created), (0x0123_4567_89ab_cdef, 1_795_302_000_000));
     let frames: Vec<_> = Frames::new(&bytes, HEADER_BYTES, header.salt).collect();
-    let [Item::Frame(keys), Item::Frame(forgotten)] = &*frames else { panic!("{frames:?}") };
+    let [Item::Frame(keys), Item::Frame(removed)] = &*frames else { panic!("{frames:?}") };
     assert_eq!((keys.mark.kind, keys.mark.sequence, keys.entries().len()), (Kind::Keys, 1, 2));
-    assert_eq!(forgotten.mark.watermark, 1_795_302_290_000);
-    assert_eq!(forgotten.entries().next().map(|(_, time)| time), Some(1_795_302_291_896));
+    assert_eq!(removed.mark.watermark, 1_795_302_290_000);
+    assert_eq!(removed.entries().next().map(|(_, time)| time), Some(1_795_302_291_896));
     assert_eq!(keys.bytes(), FRAME_HEADER_BYTES + 48);
     assert!(Frames::new(&bytes, HEADER_BYTES, 0).all(|item| matches!(item, Item::Damage { .. })), "another salt");
 }
 
-/// What an adversary who chooses keys can write into a segment must not pass for a frame: the salt is random.
+/// An adversary who chooses keys can write many bytes into a segment. They must not be read as a
+/// frame: the salt is random.
 #[test]
-fn a_key_that_looks_like_a_frame_is_none() {
+fn a_key_that_looks_like_a_frame_is_not_read_as_one() {
     let mut inner = Vec::new();
     let mark = Mark { kind: Kind::Keys, sequence: 9, watermark: 0 };
     encode_frame(1, &mark, &[], &mut inner);
@@ -73,7 +74,7 @@ fn a_key_that_looks_like_a_frame_is_none() {
     encode_entry((Fingerprint([word(24), 0]), 0), &mut keys);
     let mut bytes = Vec::new();
     encode_frame(2, &mark, &keys, &mut bytes);
-    bytes[0] ^= 1; // so that the reader looks for the next frame
+    bytes[0] ^= 1; // so that the reader searches for the next frame
     let items: Vec<_> = Frames::new(&bytes, 0, 2).collect();
     assert!(matches!(&*items, [Item::Damage { .. }]), "{items:?}");
 }

@@ -1,9 +1,9 @@
-//! Threads that meet over a journal, in every order that a scheduler comes upon: see `crate::interleavings`.
+//! Threads that meet over a journal: see `crate::testing::interleavings`.
 
 use super::*;
 use crate::journal;
 use crate::testing::disk::Fault;
-use crate::testing::interleavings::{explore, told};
+use crate::testing::interleavings::{answer, explore};
 use shuttle::thread;
 use std::io::ErrorKind;
 
@@ -12,7 +12,7 @@ fn opened(storage: &Simulated) -> sync::DedupCache {
     sync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Power.into()).unwrap()
 }
 
-/// With a segment that is begun, so that a write is an append and a sync.
+/// With an active segment, so that a write is one append and one sync.
 fn begun() -> (Simulated, sync::DedupCache) {
     let storage = Simulated::default();
     let cache = opened(&storage);
@@ -25,23 +25,23 @@ fn at(millis: u64) -> Timestamp {
 }
 
 fn insert(cache: &sync::DedupCache, key: &str) -> &'static str {
-    told(&cache.insert(key, at(10_000)))
+    answer(&cache.insert(key, at(10_000)))
 }
 
 fn is_held(cache: &sync::DedupCache, key: &str) -> bool {
     cache.holds(cache.fingerprint(key.as_bytes()))
 }
 
-/// What is in memory at rest is what a process that comes after it finds, whether this one has crashed or the power was
-/// lost.
+/// Between calls, a later process finds what is in memory now, after a crash of this process or a
+/// loss of power.
 fn assert_survives(storage: &Simulated, cache: &sync::DedupCache, keys: &[&str]) {
     cache.validate();
     let (images, all) = storage.disk().after_loss_of_power(64);
-    assert!(all, "little is on its way at rest");
+    assert!(all, "few writes are pending between calls");
     for image in images.into_iter().chain([storage.disk().at_rest()]) {
         let after = opened(&Simulated::on(image));
         for key in keys {
-            assert_eq!(is_held(&after, key), is_held(cache, key), "{key}: after, before");
+            assert_eq!(is_held(&after, key), is_held(cache, key), "{key}: in the later process, in this one");
         }
         assert_eq!(after.watermark(), cache.watermark());
     }
@@ -53,13 +53,13 @@ fn a_key_is_in_flight_until_no_loss_of_power_can_undo_it() {
     explore(allowed, || {
         let (storage, cache) = begun();
         let see = || {
-            let told = insert(&cache, "a");
-            if told == "duplicate" {
+            let outcome = insert(&cache, "a");
+            if outcome == "duplicate" {
                 for image in storage.disk().after_loss_of_power(64).0 {
-                    assert!(is_held(&opened(&Simulated::on(image)), "a"), "a duplicate of what may be lost");
+                    assert!(is_held(&opened(&Simulated::on(image)), "a"), "a duplicate of a key that may be lost");
                 }
             }
-            told
+            outcome
         };
         let outcome = thread::scope(|scope| {
             scope.spawn(|| assert_eq!(insert(&cache, "b"), "fresh"));
@@ -73,7 +73,7 @@ fn a_key_is_in_flight_until_no_loss_of_power_can_undo_it() {
 }
 
 #[test]
-fn a_batch_and_a_single_call_record_each_key_once() {
+fn a_batch_and_a_single_call_insert_each_key_once() {
     explore(["fid: f", "fdd: f", "ffd: i", "ffd: d"], || {
         let (storage, cache) = begun();
         let entries = ["a", "b", "a"].map(|key| (cache.fingerprint(key.as_bytes()), at(10_000)));
@@ -81,7 +81,7 @@ fn a_batch_and_a_single_call_record_each_key_once() {
             let single = scope.spawn(|| &insert(&cache, "b")[..1]);
             let mut verdicts = Vec::new();
             cache.insert_batch(&entries, &mut verdicts).unwrap();
-            let batch: String = verdicts.into_iter().map(|verdict| &told(&Ok(verdict))[..1]).collect();
+            let batch: String = verdicts.into_iter().map(|verdict| &answer(&Ok(verdict))[..1]).collect();
             format!("{batch}: {}", single.join().unwrap())
         });
         assert_survives(&storage, &cache, &["a", "b"]);
@@ -90,8 +90,9 @@ fn a_batch_and_a_single_call_record_each_key_once() {
 }
 
 #[test]
-fn calls_that_wait_are_written_together_and_none_is_left_waiting() {
-    // Three in a group are the fewest of whom one may be left: who is woken first writes, and wakes the next.
+fn waiting_calls_share_a_write_and_none_is_left_waiting() {
+    // A group of three is the smallest in which one call may be left waiting: the first to wake
+    // writes, and wakes the next.
     explore(["2 writes", "3 writes", "4 writes"], || {
         let (storage, cache) = begun();
         let before = storage.calls();
@@ -108,8 +109,8 @@ fn calls_that_wait_are_written_together_and_none_is_left_waiting() {
     });
 }
 
-/// Three threads record, and calls to the disk fail from the one of number `from` on, as many as `count`. Each is told what
-/// became of its key, and a fourth that looks on is told of no key that was then refused.
+/// Three threads insert, and `count` calls to the disk fail, from number `from` on. Each thread
+/// gets a true result. A fourth thread gets no duplicate of a key whose insert then fails.
 fn while_the_disk_fails(from: usize, count: usize) -> String {
     let (storage, cache) = begun();
     let next = storage.calls();
@@ -121,17 +122,17 @@ fn while_the_disk_fails(from: usize, count: usize) -> String {
         let seen = [(); 2].map(|()| matches!(cache.claim("a", at(10_000)), Ok(Claimed::Duplicate)));
         (inserts.map(|insert| insert.join().unwrap()), seen)
     });
-    assert!(!seen.contains(&true) || results[0].is_ok(), "a duplicate of what was refused");
-    assert!(seen.is_sorted(), "a duplicate is one from then on");
+    assert!(!seen.contains(&true) || results[0].is_ok(), "a duplicate of a key that was refused");
+    assert!(seen.is_sorted(), "a duplicate stays one");
     cache.validate();
     let after = opened(&Simulated::on(storage.disk().at_rest()));
     for (key, result) in keys.into_iter().zip(&results) {
         match result {
             Ok(verdict) => {
-                // The one who looks on claims `a`, and that another records it meanwhile is said to be in flight.
-                let is_recorded = *verdict == Verdict::Fresh;
-                assert!(is_recorded || (key == "a" && *verdict == Verdict::InFlight), "{key}: {verdict:?}");
-                assert_eq!((is_held(&cache, key), is_held(&after, key)), (is_recorded, is_recorded), "{key}");
+                // If the fourth thread holds a claim on `a`, the insert of `a` is in flight.
+                let is_fresh = *verdict == Verdict::Fresh;
+                assert!(is_fresh || (key == "a" && *verdict == Verdict::InFlight), "{key}: {verdict:?}");
+                assert_eq!((is_held(&cache, key), is_held(&after, key)), (is_fresh, is_fresh), "{key}");
             }
             Err(Error::Journal(error)) => {
                 assert!(!is_held(&cache, key), "{key} was refused");
@@ -147,34 +148,34 @@ fn while_the_disk_fails(from: usize, count: usize) -> String {
 }
 
 #[test]
-fn a_failing_append_is_told_to_all_who_waited_for_it_and_no_others() {
-    // Those who come while the first one writes are written together, if both do.
+fn a_failed_append_is_an_error_of_all_calls_that_waited_for_it_and_of_no_others() {
+    // Calls that arrive during the first write share a write, if there are two of them.
     explore(["1 refused", "2 refused"], || while_the_disk_fails(2, 1));
 }
 
 #[test]
-fn who_comes_first_writes_alone_and_is_refused_alone() {
+fn the_first_call_writes_alone_and_is_refused_alone() {
     explore(["1 refused"], || while_the_disk_fails(0, 1));
 }
 
 #[test]
-fn a_failing_sync_costs_nobody_his_key() {
+fn a_failed_sync_loses_no_key() {
     explore(["0 refused"], || while_the_disk_fails(1, 1));
 }
 
 #[test]
-fn a_disk_that_fails_for_good_leaves_nobody_waiting() {
-    // All are refused but one that was told that another is at its key.
+fn a_permanent_failure_leaves_no_call_waiting() {
+    // All are refused, except one that may find its key in flight.
     explore(["2 refused", "3 refused"], || while_the_disk_fails(1, usize::MAX));
 }
 
 #[test]
-fn a_disk_that_fails_for_good_after_a_while_leaves_nobody_waiting() {
+fn a_permanent_failure_after_a_write_leaves_no_call_waiting() {
     explore(["1 refused", "2 refused"], || while_the_disk_fails(2, usize::MAX));
 }
 
 #[test]
-fn a_claim_whose_commit_was_refused_is_fresh_for_the_next_and_was_never_a_duplicate() {
+fn a_key_whose_commit_was_refused_is_fresh_again_and_was_never_a_duplicate() {
     explore(["in flight", "fresh"], || {
         let (storage, cache) = begun();
         let Ok(Claimed::Fresh(refused)) = cache.claim("a", at(10_000)) else { panic!("new") };
@@ -198,8 +199,8 @@ fn a_claim_whose_commit_was_refused_is_fresh_for_the_next_and_was_never_a_duplic
 }
 
 #[test]
-fn what_is_written_of_one_key_is_written_in_order() {
-    // Removed and inserted again: in memory and on the disk, the last of it counts.
+fn the_journal_keeps_the_order_of_changes_to_one_key() {
+    // A key is removed and inserted again. The last change counts, in memory and on disk.
     let allowed = [
         "duplicate, duplicate",
         "duplicate, in flight",
@@ -223,7 +224,7 @@ fn what_is_written_of_one_key_is_written_in_order() {
 }
 
 #[test]
-fn segments_are_rewritten_while_keys_are_forgotten_claimed_and_recorded() {
+fn segments_are_rewritten_while_keys_are_removed_claimed_and_committed() {
     explore(["in flight", "duplicate", "fresh"], || {
         let (storage, cache) = begun();
         assert_eq!((insert(&cache, "a"), insert(&cache, "b")), ("fresh", "fresh"));
@@ -245,11 +246,11 @@ fn segments_are_rewritten_while_keys_are_forgotten_claimed_and_recorded() {
 }
 
 #[test]
-fn the_watermark_is_recorded_and_segments_go_while_keys_come() {
+fn the_watermark_is_appended_and_segments_are_removed_while_keys_arrive() {
     explore(["fresh, duplicate", "duplicate, fresh", "fresh, in flight", "in flight, fresh"], || {
         let storage = Simulated::default();
         let cache = opened(&storage);
-        assert_eq!(told(&cache.insert("dies", at(5_000))), "fresh");
+        assert_eq!(answer(&cache.insert("expires", at(5_000))), "fresh");
         cache.clone().with_journal(|writer, keys, watermark| writer.rewrite_some(keys, watermark).unwrap());
         let observe = |millis| cache.observe(MinMsgTime::Known(at(millis))).unwrap();
         let outcome = thread::scope(|scope| {
@@ -261,8 +262,8 @@ fn the_watermark_is_recorded_and_segments_go_while_keys_come() {
         });
         assert_eq!(cache.watermark(), Some(at(9_500)));
         assert_survives(&storage, &cache, &["a"]);
-        observe(9_501); // whoever found the writer busy has left it to the next
-        assert_eq!(segments(&storage.disk()).len(), 1, "the dead key's segment is gone");
+        observe(9_501); // a call that found the writer busy has left it to this one
+        assert_eq!(segments(&storage.disk()).len(), 1, "the segment of the expired key is removed");
         assert_eq!(cache.stats().journal_failures, 0);
         outcome
     });

@@ -1,4 +1,4 @@
-//! What a journal promises, on a disk that crashes and fails at will.
+//! The promises of the journal, on a disk that crashes and fails on request.
 
 mod crash;
 mod damage;
@@ -44,7 +44,7 @@ trait Subject: Sized {
     fn begin(&mut self, key: &str, time: u64) -> Result<Claimed<Self::Claim>, Error>;
     fn finish(&mut self, claim: Self::Claim) -> Result<(), Error>;
     fn finish_all(&mut self, claims: impl IntoIterator<Item = Self::Claim>) -> Result<Committed, Error>;
-    fn take_out(&mut self, key: &str) -> Result<bool, Error>;
+    fn remove_key(&mut self, key: &str) -> Result<bool, Error>;
     fn follow(&mut self, min_msg_time: u64) -> Result<(), Error>;
     fn progress(&self) -> u64;
     fn is_held(&self, key: &str) -> bool;
@@ -95,7 +95,7 @@ macro_rules! subject {
             fn finish_all(&mut self, claims: impl IntoIterator<Item = $claim>) -> Result<Committed, Error> {
                 self.commit_batch(claims)
             }
-            fn take_out(&mut self, key: &str) -> Result<bool, Error> {
+            fn remove_key(&mut self, key: &str) -> Result<bool, Error> {
                 self.remove(key)
             }
             fn follow(&mut self, min_msg_time: u64) -> Result<(), Error> {
@@ -132,14 +132,14 @@ macro_rules! subject {
 subject!(unsync::DedupCache, unsync::Claim, unsync::DedupCache::commit);
 subject!(sync::DedupCache, sync::Claim, |_: &mut sync::DedupCache, claim: sync::Claim| claim.commit());
 
-/// A cache that answers as it is told to, while segments are rewritten.
-struct Answering {
+/// A cache with fixed answers, which segments are rewritten for.
+struct FixedCache {
     len: usize,
     held: Held,
     watermark: u64,
 }
 
-impl Cache for Answering {
+impl Cache for FixedCache {
     fn len(&self) -> usize {
         self.len
     }
@@ -198,7 +198,7 @@ fn segments(disk: &Disk) -> Vec<String> {
 
 on_both_fronts! {
     fn memory_only_keeps_no_journal<S: Subject>() {
-        // `open` does not come to a storage at all.
+        // `open` needs no storage.
         let dir = std::env::temp_dir().join(format!("oncewheel-memory-is-not-made-{}", std::process::id()));
         let cache = unsync::DedupCache::open(&dir, config(), Durability::Memory).unwrap();
         assert!(cache.recovery().is_none() && !dir.exists());
@@ -206,7 +206,7 @@ on_both_fronts! {
         assert!(cache.recovery().is_none() && !dir.exists());
     }
 
-    fn another_horizon_holds_keys_for_another_time<S: Subject>() {
+    fn a_changed_horizon_applies_to_the_keys_in_the_journal<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let _ = cache.put("a", 10_000).unwrap();
@@ -217,24 +217,24 @@ on_both_fronts! {
         assert!(cache.is_held("a"));
         drop(cache);
         let cache = S::open(&storage, Durability::Process).unwrap();
-        assert!(!cache.is_held("a"), "its time was over by the shorter horizon");
+        assert!(!cache.is_held("a"), "expired under the shorter horizon");
         assert_eq!(cache.progress(), 10_000 + 10 * SPAN);
     }
 
-    fn more_keys_than_max_keys_are_refused_rather_than_forgotten<S: Subject>() {
+    fn an_opening_with_more_keys_than_max_keys_is_refused_and_loses_none<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         for key in ["a", "b", "c"] {
             let _ = cache.put(key, 10_000).unwrap();
         }
-        assert_eq!(cache.take_out("c"), Ok(true));
+        assert_eq!(cache.remove_key("c"), Ok(true));
         drop(cache);
         let open = |max_keys| {
             S::open_on(&storage, config().max_keys(max_keys), Durability::Process, OpenOptions::new())
         };
         let Some(Error::Journal(error)) = open(1).err() else { panic!("two keys") };
         assert_eq!(error.kind(), super::super::ErrorKind::TooManyKeys);
-        let cache = open(2).unwrap(); // what was forgotten takes no room
+        let cache = open(2).unwrap(); // a removed key takes no capacity
         assert_eq!((cache.count(), cache.report().keys_restored), (2, 2));
         cache.check();
     }
@@ -270,7 +270,7 @@ on_both_fronts! {
         drop(cache);
         assert_eq!(problem(open(Some([8; 16]))), ErrorKind::SecretMismatch);
         assert!(open(None).unwrap().is_held("a"));
-        // The file is lost: only the secret itself can replace it.
+        // The file is lost. Only the same secret can replace it.
         let mut files = storage.disk().contents();
         files.remove("secret");
         let storage = Simulated::on(Disk::of(files));
@@ -280,6 +280,6 @@ on_both_fronts! {
         assert_eq!(problem(open(None)), ErrorKind::SecretMissing);
         assert_eq!(problem(open(Some([8; 16]))), ErrorKind::SecretMismatch);
         assert!(open(Some([7; 16])).unwrap().is_held("a"));
-        assert!(open(None).unwrap().is_held("a"), "it was stored again");
+        assert!(open(None).unwrap().is_held("a"), "the secret was stored again");
     }
 }

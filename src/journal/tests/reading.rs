@@ -1,4 +1,4 @@
-//! What an opening makes of files that were made by hand, because no run makes them without luck.
+//! Openings of files that are made by hand, because runs make such files only by chance.
 
 use super::*;
 use crate::engine::Held;
@@ -28,17 +28,17 @@ fn open<S: Subject>(storage: &Simulated, mode: OpenMode) -> Result<S, Error> {
 }
 
 /// All keys are pending.
-const PENDING: Answering = Answering { len: 0, held: Held::Pending, watermark: 0 };
+const PENDING: FixedCache = FixedCache { len: 0, held: Held::Pending, watermark: 0 };
 
 on_both_fronts! {
-    fn what_was_forgotten_takes_no_room_wherever_its_record_lies<S: Subject>() {
+    fn a_removed_key_takes_no_capacity_wherever_its_entry_lies<S: Subject>() {
         use Kind::{Keys, Removed};
         let files = [
             file(1, &[(Keys, 3, "a"), (Keys, 4, "b"), (Removed, 5, "a"), (Removed, 6, "b")]),
             file(2, &[(Keys, 7, "b"), (Keys, 8, "c")]),
             file(3, &[(Keys, 3, "a")]),
         ];
-        let storage = Simulated::on(Disk::of(files.map(|(name, bytes)| (name, [&*bytes, b"torn"].concat()))));
+        let storage = Simulated::on(Disk::of(files.map(|(name, bytes)| (name, [&*bytes, b"tail"].concat()))));
         let open = |max_keys| {
             let config = config().secret(SECRET).max_keys(max_keys);
             S::open_on(&storage, config, Durability::Process, OpenOptions::new())
@@ -52,9 +52,9 @@ on_both_fronts! {
         cache.check();
     }
 
-    fn what_was_forgotten_stays_so_wherever_its_record_lies<S: Subject>() {
+    fn a_removed_key_stays_removed_wherever_its_entry_lies<S: Subject>() {
         use Kind::{Keys, Removed};
-        // A key that was being forgotten while its segment was rewritten lies behind its own tombstone.
+        // A key that was removed while its segment was rewritten lies behind its own tombstone.
         for (frames, is_held) in [
             ([(Removed, 5, "a"), (Keys, 4, "b"), (Keys, 3, "a")], false),
             ([(Keys, 3, "a"), (Keys, 4, "b"), (Removed, 5, "a")], false),
@@ -73,7 +73,7 @@ on_both_fronts! {
         }
     }
 
-    /// More than a step of rewriting before its key, which is on its way into the cache just then.
+    /// Its key is pending, and more entries than one step rewrites lie between the two.
     fn a_tombstone_is_kept_for_what_follows_it_in_its_segment<S: Subject>() {
         let names: Vec<_> = (0..2_000).map(|number| format!("key {number}")).collect();
         let filling = names.iter().map(|name| (Kind::Keys, 20, name.as_str()));
@@ -91,7 +91,7 @@ on_both_fronts! {
         assert!(!cache.is_held("a") && cache.count() == 2_000);
     }
 
-    fn the_last_sequence_there_is_does_not_begin_anew_at_the_first<S: Subject>() {
+    fn the_last_sequence_number_does_not_wrap_around<S: Subject>() {
         let frames = [(Kind::Keys, u64::MAX, "a"), (Kind::Removed, u64::MAX, "b")];
         let storage = Simulated::on(Disk::of([file(1, &frames)]));
         let mut cache = open::<S>(&storage, OpenMode::Strict).unwrap();
@@ -102,12 +102,12 @@ on_both_fronts! {
         assert!(cache.is_held("a") && cache.is_held("b"));
     }
 
-    fn a_file_that_was_made_and_not_written_is_no_damage<S: Subject>() {
+    fn an_empty_file_is_no_damage<S: Subject>() {
         let files = [file(1, &[(Kind::Keys, 1, "a")]), (segment::name(2), Vec::new())];
         let storage = Simulated::on(Disk::of(files));
         let cache = open::<S>(&storage, OpenMode::Strict).unwrap();
         assert!(cache.is_held("a") && cache.report().damage.is_empty());
-        assert!(!storage.disk().contents().contains_key(&segment::name(2)), "it is cleared away");
+        assert!(!storage.disk().contents().contains_key(&segment::name(2)), "it is removed");
     }
 
     fn keys_are_hashed_under_the_secret_that_is_stored<S: Subject>() {
@@ -115,7 +115,7 @@ on_both_fronts! {
         let expected = KeyHasher::new(SECRET).fingerprint(b"a");
         assert_eq!(open::<S>(&storage, OpenMode::Strict).unwrap().fingerprint_of("a"), expected);
         assert_eq!(S::open(&storage, Durability::Process).unwrap().fingerprint_of("a"), expected);
-        // There are two copies of it: whatever bit of the first one is wrong, the second is taken.
+        // The secret is stored twice: if any bit of the first copy is wrong, the second is used.
         let good = storage.disk().contents();
         for bit in 0..28 * 8 {
             let mut files = good.clone();
@@ -125,7 +125,7 @@ on_both_fronts! {
         }
     }
 
-    fn all_bytes_are_read_in_the_end_damaged_ones_too<S: Subject>() {
+    fn reported_progress_reaches_all_bytes_even_if_some_are_damaged<S: Subject>() {
         let (name, bytes) = file(2, &[(Kind::Keys, 2, "b")]);
         let headless = (name, bytes.iter().map(|byte| !byte).collect());
         let storage = Simulated::on(Disk::of([file(1, &[(Kind::Keys, 1, "a")]), headless, file(3, &[(Kind::Keys, 3, "c")])]));
@@ -138,7 +138,7 @@ on_both_fronts! {
         assert_eq!((last.bytes_read, last.keys_read), (last.bytes_in_all, 2));
     }
 
-    fn a_segment_whose_end_was_torn_is_rewritten_as_others_are<S: Subject>() {
+    fn a_segment_with_a_truncated_tail_is_rewritten_like_any_other<S: Subject>() {
         let (name, mut bytes) = file(1, &[(Kind::Keys, 1, "a"), (Kind::Keys, 2, "b")]);
         bytes.pop();
         let storage = Simulated::on(Disk::of([(name.clone(), bytes)]));
@@ -150,9 +150,10 @@ on_both_fronts! {
         assert!(cache.is_held("a") && !cache.is_held("b"));
     }
 
-    fn a_rewritten_record_is_newer_than_a_tombstone_that_stays<S: Subject>() {
+    fn a_rewritten_entry_is_newer_than_a_tombstone_that_stays<S: Subject>() {
         use Kind::{Keys, Removed};
-        // Damage in its midst keeps the first segment as it is, and so the tombstone, which may cover a key in there.
+        // Damage in its middle keeps the first segment as it is. So the tombstone stays, too: it
+        // may cover a key in that segment.
         let (name, mut bytes) = file(1, &[(Keys, 1, "lost"), (Keys, 2, "b")]);
         bytes[crate::journal::record::HEADER_BYTES] ^= 1;
         let (second, frames) = file(2, &[(Keys, 5, "a"), (Removed, 6, "a"), (Keys, 7, "a")]);
@@ -164,19 +165,19 @@ on_both_fronts! {
         drop(cache);
         let mut cache = open::<S>(&storage, OpenMode::Recover).unwrap();
         assert!(cache.is_held("a") && cache.is_held("b"));
-        // And older than a tombstone that comes after it, at once as well as after an opening.
-        assert!(cache.take_out("b").unwrap());
+        // And it is older than a tombstone that follows, both at once and after an opening.
+        assert!(cache.remove_key("b").unwrap());
         cache.with_writer(|writer, keys, watermark| {
             writer.seal();
             writer.rewrite_some(keys, watermark).unwrap();
         });
-        assert!(cache.take_out("a").unwrap());
+        assert!(cache.remove_key("a").unwrap());
         drop(cache);
         let cache = open::<S>(&storage, OpenMode::Recover).unwrap();
         assert!(!cache.is_held("a") && !cache.is_held("b"));
     }
 
-    fn rewriting_keeps_what_is_due_only_now<S: Subject>() {
+    fn rewriting_keeps_a_key_whose_deadline_is_the_watermark<S: Subject>() {
         let (name, bytes) = file(1, &[(Kind::Keys, 1, "a")]);
         let storage = Simulated::on(Disk::of([(name.clone(), bytes)]));
         let mut cache = open::<S>(&storage, OpenMode::Strict).unwrap();
@@ -187,7 +188,7 @@ on_both_fronts! {
         assert!(open::<S>(&storage, OpenMode::Strict).unwrap().is_held("a"));
     }
 
-    fn a_segment_that_was_cut_short_does_not_stand_in_the_way<S: Subject>() {
+    fn a_truncated_segment_does_not_keep_the_next_from_being_rewritten<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         for key in ["a", "b"] {
@@ -215,7 +216,7 @@ on_both_fronts! {
         storage.fail(0..0, Fault::Error(std::io::ErrorKind::Other));
         cache.with_writer(|writer, keys, _| writer.maintain(keys, TIME + SPAN + 1, 1));
         assert_eq!(cache.failures(), 2);
-        assert!(!storage.disk().contents().contains_key(&name), "nothing of it can come any more");
+        assert!(!storage.disk().contents().contains_key(&name), "no copy of its key can arrive");
     }
 
     fn a_removal_that_could_not_be_written_is_an_error_and_the_key_stays<S: Subject>() {
@@ -224,18 +225,18 @@ on_both_fronts! {
         let _ = cache.put("a", TIME).unwrap();
         let full = Fault::Error(std::io::ErrorKind::StorageFull);
         storage.fail(storage.calls()..storage.calls() + 1, full);
-        let error = cache.take_out("a").unwrap_err();
+        let error = cache.remove_key("a").unwrap_err();
         let Error::Journal(journal_error) = &error else { panic!("{error}") };
         assert_eq!(journal_error.kind(), journal::ErrorKind::Io(std::io::ErrorKind::StorageFull));
         let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
         assert_eq!(source.map(std::io::Error::kind), Some(std::io::ErrorKind::StorageFull));
         assert!(cache.is_held("a"));
-        assert_eq!((cache.take_out("a"), cache.is_held("a")), (Ok(true), false));
+        assert_eq!((cache.remove_key("a"), cache.is_held("a")), (Ok(true), false));
     }
 }
 
 #[test]
-fn damage_says_where_it_is_and_what_became_of_it() {
+fn damage_reports_its_place_and_what_was_done_about_it() {
     let mut damage = Damage { path: "dir/file".into(), offset: 96, bytes: 5, quarantined_in: None };
     assert_eq!(damage.to_string(), "dir/file: 5 unreadable bytes at 96, skipped");
     damage.quarantined_in = Some("dir/kept".into());

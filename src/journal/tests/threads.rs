@@ -20,13 +20,13 @@ pub(super) fn time() -> Timestamp {
 pub(super) fn until(is_so: impl Fn() -> bool) {
     let started = Instant::now();
     while !is_so() {
-        assert!(started.elapsed() < Duration::from_secs(20), "it does not come to that");
+        assert!(started.elapsed() < Duration::from_secs(20), "the condition never holds");
         thread::yield_now();
     }
 }
 
 #[test]
-fn a_key_is_in_flight_until_it_is_recorded_and_then_a_duplicate() {
+fn a_key_is_in_flight_until_it_is_in_the_journal_and_then_a_duplicate() {
     let storage = Simulated::default();
     let cache = opened(&storage);
     let _ = cache.insert("there", time()).unwrap();
@@ -37,7 +37,7 @@ fn a_key_is_in_flight_until_it_is_recorded_and_then_a_duplicate() {
         assert_eq!(cache.insert("a", time()), Ok(Verdict::InFlight));
         assert!(matches!(cache.claim("a", time()), Ok(Claimed::InFlight)));
         assert!(!cache.remove("a").unwrap(), "not committed yet");
-        assert_eq!(cache.insert("there", time()), Ok(Verdict::Duplicate), "what is recorded waits for nothing");
+        assert_eq!(cache.insert("there", time()), Ok(Verdict::Duplicate), "a committed key waits for no write");
         drop(syncs);
         assert_eq!(insert.join().unwrap(), Ok(Verdict::Fresh));
     });
@@ -46,7 +46,7 @@ fn a_key_is_in_flight_until_it_is_recorded_and_then_a_duplicate() {
 }
 
 #[test]
-fn a_claim_that_is_being_committed_is_in_flight_until_it_is_recorded() {
+fn a_claim_that_is_being_committed_is_in_flight_until_it_is_in_the_journal() {
     let storage = Simulated::default();
     let cache = opened(&storage);
     let claim = |key: &str| match cache.claim(key, time()) {
@@ -66,7 +66,7 @@ fn a_claim_that_is_being_committed_is_in_flight_until_it_is_recorded() {
         syncs.let_one_pass();
         assert_eq!(commit.join().unwrap(), Ok(()));
         assert_eq!(cache.insert("a", time()), Ok(Verdict::Duplicate));
-        assert_eq!(cache.insert("b", time()), Ok(Verdict::InFlight), "that was another call");
+        assert_eq!(cache.insert("b", time()), Ok(Verdict::InFlight), "it belongs to another call");
         drop(syncs);
         assert_eq!(batch.join().unwrap().unwrap().all(), Ok(()));
     });
@@ -77,7 +77,7 @@ fn a_claim_that_is_being_committed_is_in_flight_until_it_is_recorded() {
 }
 
 #[test]
-fn a_key_that_could_not_be_recorded_was_never_a_duplicate() {
+fn a_key_that_could_not_be_appended_was_never_a_duplicate() {
     let storage = Simulated::default();
     let cache = opened(&storage);
     let _ = cache.insert("there", time()).unwrap();
@@ -90,24 +90,24 @@ fn a_key_that_could_not_be_recorded_was_never_a_duplicate() {
         drop(syncs);
         assert!(matches!(insert.join().unwrap(), Err(Error::Journal(_))));
     });
-    assert!(matches!(cache.insert("a", time()), Err(Error::Journal(_))), "neither duplicate nor recorded");
+    assert!(matches!(cache.insert("a", time()), Err(Error::Journal(_))), "neither a duplicate nor in the journal");
     assert_eq!((cache.len(), cache.stats().fresh), (1, 1));
     cache.validate();
 }
 
 #[test]
-fn a_key_that_is_being_forgotten_is_in_flight_until_it_is() {
+fn a_key_that_is_being_removed_is_in_flight_until_it_is_gone() {
     let storage = Simulated::default();
     let cache = opened(&storage);
     let _ = cache.insert("a", time()).unwrap();
     thread::scope(|scope| {
         let syncs = storage.hold_syncs();
-        let forget = scope.spawn(|| cache.remove("a").unwrap());
+        let removal = scope.spawn(|| cache.remove("a").unwrap());
         until(|| syncs.has_one());
         assert_eq!(cache.insert("a", time()), Ok(Verdict::InFlight));
-        assert!(!cache.remove("a").unwrap(), "somebody is at it");
+        assert!(!cache.remove("a").unwrap(), "another call is removing it");
         drop(syncs);
-        assert!(forget.join().unwrap());
+        assert!(removal.join().unwrap());
     });
     assert_eq!(cache.insert("a", time()), Ok(Verdict::Fresh));
 }
@@ -131,8 +131,8 @@ fn commits_that_wait_share_one_sync() {
             }));
         }
         started.wait();
-        // Those that have come by the time that the first sync is through are written together; how many, chance
-        // decides, but with the gate shut most have.
+        // Commits that arrive during the first sync are written together. Their number depends on
+        // chance, but while syncs are held, most of them have arrived.
         until(|| cache.commits_begun() == 20);
         drop(syncs);
         commits.into_iter().for_each(|commit| assert_eq!(commit.join().unwrap(), Ok(Verdict::Fresh)));
@@ -146,7 +146,7 @@ fn commits_that_wait_share_one_sync() {
 }
 
 #[test]
-fn a_batch_meets_its_own_keys_as_duplicates_and_anothers_as_in_flight() {
+fn a_batch_finds_its_own_keys_to_be_duplicates_and_those_of_another_call_in_flight() {
     let storage = Simulated::default();
     let cache = opened(&storage);
     let entry = |key: &str| (cache.fingerprint(key.as_bytes()), time());
@@ -169,15 +169,16 @@ fn a_batch_meets_its_own_keys_as_duplicates_and_anothers_as_in_flight() {
     cache.validate();
 }
 
-/// Keys that no call has ever recorded, since the disk is full: whoever asks meanwhile must not be told of a duplicate.
-fn ask_while_refused(refused: impl Fn(&sync::DedupCache)) {
+/// The disk is full, so no call ever commits these keys. Meanwhile, no other call may get a
+/// duplicate.
+fn insert_while_refused(refused: impl Fn(&sync::DedupCache)) {
     let storage = Simulated::default();
     let config = config().max_keys(100_000).shards(4);
     let cache = sync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Process.into()).unwrap();
     storage.fail(storage.calls()..usize::MAX, Fault::Short(ErrorKind::StorageFull));
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let asking = scope.spawn(|| {
+        let inserting = scope.spawn(|| {
             let mut duplicates = 0;
             while !is_over.load(Relaxed) {
                 duplicates +=
@@ -187,7 +188,7 @@ fn ask_while_refused(refused: impl Fn(&sync::DedupCache)) {
         });
         let result = catch_unwind(AssertUnwindSafe(|| (0..20).for_each(|_| refused(&cache))));
         is_over.store(true, Relaxed);
-        assert_eq!((asking.join().unwrap(), result.is_ok()), (0, true));
+        assert_eq!((inserting.join().unwrap(), result.is_ok()), (0, true));
     });
     assert!(cache.is_empty());
     cache.validate();
@@ -202,13 +203,13 @@ fn entries() -> Vec<(Fingerprint, Timestamp)> {
 #[test]
 fn a_batch_that_is_refused_was_never_a_duplicate() {
     let entries = entries();
-    ask_while_refused(|cache| assert!(cache.insert_batch(&entries, &mut Vec::new()).is_err()));
+    insert_while_refused(|cache| assert!(cache.insert_batch(&entries, &mut Vec::new()).is_err()));
 }
 
 #[test]
 fn commits_that_are_refused_were_never_duplicates() {
     let entries = entries();
-    ask_while_refused(|cache| {
+    insert_while_refused(|cache| {
         let claims = entries.iter().filter_map(|(key, time)| match cache.claim(key, *time) {
             Ok(Claimed::Fresh(claim)) => Some(claim),
             _ => None,
@@ -218,7 +219,7 @@ fn commits_that_are_refused_were_never_duplicates() {
 }
 
 #[test]
-fn a_panic_among_claims_that_are_committed_commits_none() {
+fn a_panic_among_the_claims_of_a_commit_batch_commits_none() {
     fn promise<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();

@@ -8,12 +8,12 @@ use crate::testing::disk::Fault;
 use std::io::ErrorKind;
 
 const ENTRY_BYTES: u64 = 24;
-/// What `Stats::journal_bytes` promises: three times the live keys', and this.
+/// `Stats::journal_bytes` promises three times the bytes of the live keys, plus this.
 const SLACK: u64 = 256 << 10;
 
-/// A cache that holds so many keys, these among them.
-fn holding(len: usize) -> Answering {
-    Answering { len, held: Held::Yes, watermark: 0 }
+/// A cache of so many keys that holds every key it is asked for.
+fn holding(len: usize) -> FixedCache {
+    FixedCache { len, held: Held::Yes, watermark: 0 }
 }
 
 pub(super) fn large() -> Config {
@@ -30,7 +30,7 @@ fn disk_bytes(storage: &Simulated) -> u64 {
 }
 
 on_both_fronts! {
-    fn segments_go_when_their_last_key_may_be_forgotten<S: Subject>() {
+    fn segments_are_removed_when_their_last_key_has_expired<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
         for step in 0..400u64 {
@@ -53,7 +53,7 @@ on_both_fronts! {
         assert_eq!((cache.count(), cache.progress()), (0, 1_000_000), "the watermark outlives the segments");
     }
 
-    fn where_nothing_happens_nothing_is_written_again<S: Subject>() {
+    fn without_changes_nothing_is_rewritten<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
         for step in 0..40 {
@@ -65,7 +65,7 @@ on_both_fronts! {
         assert_eq!(storage.calls(), calls);
     }
 
-    fn a_few_live_keys_do_not_pin_dead_segments<S: Subject>() {
+    fn a_few_live_keys_do_not_keep_expired_segments<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
         // One key in fifty lives long, in every segment.
@@ -88,22 +88,22 @@ on_both_fronts! {
         cache.check();
     }
 
-    fn rewriting_makes_one_frame_of_many_and_undoes_no_forget<S: Subject>() {
+    fn rewriting_makes_one_frame_of_many_and_undoes_no_removal<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         for key in ["a", "b", "c", "d"] {
             let _ = cache.put(key, 10_000).unwrap();
         }
-        assert!(cache.take_out("b").unwrap());
-        assert!(cache.take_out("c").unwrap());
+        assert!(cache.remove_key("b").unwrap());
+        assert!(cache.remove_key("c").unwrap());
         assert_eq!(cache.put("c", 10_001), Ok(Verdict::Fresh));
         cache.with_writer(|writer, keys, watermark| {
             writer.seal();
             writer.rewrite_some(keys, watermark).unwrap();
         });
-        assert!(cache.take_out("d").unwrap(), "after its rewriting");
+        assert!(cache.remove_key("d").unwrap(), "after its rewriting");
         let disk = storage.disk().contents();
-        let [name] = &*segments(&storage.disk()) else { panic!("the old one is gone") };
+        let [name] = &*segments(&storage.disk()) else { panic!("the old one is removed") };
         let bytes = &disk[name];
         let salt = Header::decode(bytes).unwrap().salt;
         let frames: Vec<_> = Frames::new(bytes, HEADER_BYTES, salt)
@@ -112,28 +112,28 @@ on_both_fronts! {
                 Item::Damage { .. } => None,
             })
             .collect();
-        // c once, and no tombstone but the last: no key is older than the others were.
+        // `c` once, and only the last tombstone: no key in the journal is older than the others.
         assert_eq!(frames, [(Kind::Keys, 3), (Kind::Removed, 1)]);
         drop(cache);
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let held = ["a", "b", "c", "d"].map(|key| cache.is_held(key));
         assert_eq!(held, [true, false, true, false]);
-        // And again, with tombstones that are older than what they are in.
+        // And again, with tombstones that are older than the keys around them.
         cache.with_writer(|writer, keys, watermark| (0..3).for_each(|_| writer.rewrite_some(keys, watermark).unwrap()));
         drop(cache);
         let cache = S::open(&storage, Durability::Process).unwrap();
         assert_eq!(["a", "b", "c", "d"].map(|key| cache.is_held(key)), held);
     }
 
-    fn a_tombstone_outlives_what_it_covers<S: Subject>() {
+    fn a_tombstone_is_kept_for_as_long_as_the_keys_that_it_covers<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let _ = cache.put("late", 20_000).unwrap();
         cache.with_writer(|writer, _, _| writer.seal());
         let _ = cache.put("early", 10_000).unwrap();
-        assert!(cache.take_out("late").unwrap());
+        assert!(cache.remove_key("late").unwrap());
         cache.with_writer(|writer, _, _| writer.seal());
-        // Over for `early`, and for the segment that it is in but for the tombstone.
+        // `early` has expired, and so has its segment but for the tombstone.
         cache.follow(10_000 + SPAN + 1).unwrap();
         cache.follow(10_000 + SPAN + 2).unwrap();
         drop(cache);
@@ -153,7 +153,7 @@ on_both_fronts! {
         files.get_mut(&first).unwrap()[HEADER_BYTES] ^= 1; // the frame of a: such a segment is not rewritten
         let storage = Simulated::on(Disk::of(files));
         let mut cache = S::open(&storage, Durability::Process).unwrap();
-        assert!(!cache.is_held("a") && cache.take_out("b").unwrap());
+        assert!(!cache.is_held("a") && cache.remove_key("b").unwrap());
         cache.with_writer(|writer, keys, watermark| {
             writer.seal();
             writer.rewrite_some(keys, watermark).unwrap();
@@ -163,12 +163,12 @@ on_both_fronts! {
         assert!(!S::open(&storage, Durability::Process).unwrap().is_held("b"));
     }
 
-    fn a_key_that_was_recorded_twice_is_held_until_its_later_deadline<S: Subject>() {
+    fn a_key_that_is_in_the_journal_twice_is_held_until_its_later_deadline<S: Subject>() {
         for is_rewritten in [false, true] {
             let storage = Simulated::default();
             let mut cache = S::open(&storage, Durability::Process).unwrap();
             let _ = cache.put("a", 10_000).unwrap();
-            assert!(cache.take_out("a").unwrap());
+            assert!(cache.remove_key("a").unwrap());
             assert_eq!(cache.put("a", 15_000), Ok(Verdict::Fresh));
             if is_rewritten {
                 cache.with_writer(|writer, keys, watermark| {
@@ -183,7 +183,7 @@ on_both_fronts! {
         }
     }
 
-    fn a_key_that_came_again_after_its_time_is_held_by_a_longer_horizon<S: Subject>() {
+    fn a_key_inserted_again_after_it_expired_is_held_under_a_longer_horizon<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         let _ = cache.put("a", 10_000).unwrap();
@@ -197,14 +197,14 @@ on_both_fronts! {
         assert_eq!(cache.put("a", 15_000), Ok(Verdict::Duplicate));
     }
 
-    fn keys_that_come_and_are_forgotten_do_not_fill_the_disk<S: Subject>() {
+    fn inserting_and_removing_keys_does_not_fill_the_disk<S: Subject>() {
         for is_one_key in [false, true] {
             let storage = Simulated::default();
             let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
             for number in 0..20_000u64 {
                 let key = if is_one_key { 0 } else { number };
                 let _ = cache.put(&key.to_string(), 10_000).unwrap();
-                assert!(cache.take_out(&key.to_string()).unwrap());
+                assert!(cache.remove_key(&key.to_string()).unwrap());
             }
             let _ = cache.put("last", 10_000).unwrap();
             (0..100).for_each(|step| cache.follow(9_500 + step).unwrap());
@@ -215,7 +215,7 @@ on_both_fronts! {
         }
     }
 
-    fn keys_that_make_room_for_others_do_not_fill_the_disk<S: Subject>() {
+    fn evicting_keys_does_not_fill_the_disk<S: Subject>() {
         let storage = Simulated::default();
         let config = config().max_keys(1_000).when_full(crate::WhenFull::EvictOldest);
         let mut cache = S::open_on(&storage, config, Durability::Process, OpenOptions::new()).unwrap();
@@ -228,15 +228,15 @@ on_both_fronts! {
         }
     }
 
-    /// Nobody tells of the queue's progress meanwhile.
-    fn batches_that_make_room_for_others_do_not_fill_the_disk_and_come_back_as_they_were<S: Subject>() {
+    /// Without any call of `observe` meanwhile.
+    fn evicting_keys_in_batches_does_not_fill_the_disk_and_an_opening_holds_the_same_keys<S: Subject>() {
         let storage = Simulated::default();
         const KEYS: usize = 12_000;
         let config = config().max_keys(KEYS).when_full(crate::WhenFull::EvictOldest);
         let mut cache = S::open_on(&storage, config.clone(), Durability::Process, OpenOptions::new()).unwrap();
         cache.follow(9_000).unwrap();
         let mut names = Vec::new();
-        // More at once than is written again in one step.
+        // More at once than one step rewrites.
         for number in 0..30 {
             names = (0..KEYS / 2).map(|key| (number * KEYS + key).to_string()).chain(names).take(3 * KEYS).collect();
             let time = Timestamp::from_millis(10_000 + 100 * number as u64); // a slot of the wheel each
@@ -252,7 +252,7 @@ on_both_fronts! {
         assert!(held(&cache) == before && before.iter().filter(|is_held| **is_held).count() == KEYS);
     }
 
-    fn batches_that_are_forgotten_one_by_one_do_not_fill_the_disk<S: Subject>() {
+    fn removing_the_keys_of_batches_one_by_one_does_not_fill_the_disk<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
         let names: Vec<_> = (0..2_000).map(|key: u32| key.to_string()).collect();
@@ -260,7 +260,7 @@ on_both_fronts! {
         let entries: Vec<_> = entries.collect();
         for round in 0..20 {
             cache.put_all(&entries, &mut Vec::new()).unwrap();
-            names.iter().for_each(|name| assert!(cache.take_out(name).unwrap()));
+            names.iter().for_each(|name| assert!(cache.remove_key(name).unwrap()));
             assert!(disk_bytes(&storage) <= SLACK, "round {round}: {} bytes", disk_bytes(&storage));
         }
         drop(cache);
@@ -268,7 +268,7 @@ on_both_fronts! {
     }
 
     /// So that no call takes long.
-    fn little_is_written_again_where_little_was_appended<S: Subject>() {
+    fn a_call_that_appends_little_rewrites_little<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open(&storage, Durability::Process).unwrap();
         cache.with_writer(|writer, keys, watermark| {
@@ -284,12 +284,12 @@ on_both_fronts! {
             ops.insert(Fingerprint::from_u128(1), 10_000);
             writer.commit(&ops, watermark).unwrap();
             writer.maintain(keys, watermark, 1);
-            assert_eq!((before, segments(&storage.disk()).len()), (10, 10), "one came, and one is gone");
+            assert_eq!((before, segments(&storage.disk()).len()), (10, 10), "one was created, and one removed");
         });
     }
 
-    fn so_many_keys_that_segments_are_many_are_not_written_again<S: Subject>() {
-        // 59 sealed segments: 32, and three for each 64 MiB of nine.
+    fn the_limit_of_segments_grows_with_the_live_keys<S: Subject>() {
+        // There are 59 sealed segments. The limit is 32, and three more for each 64 MiB of nine.
         for (keys, are_left) in [(26_000_000, true), (25_000_000, false)] {
             let storage = Simulated::default();
             let mut cache = S::open(&storage, Durability::Process).unwrap();
@@ -306,22 +306,22 @@ on_both_fronts! {
         }
     }
 
-    fn what_was_forgotten_makes_no_room_when_a_cache_is_opened_again<S: Subject>() {
+    fn a_removed_key_evicts_no_other_when_a_cache_is_opened_again<S: Subject>() {
         let storage = Simulated::default();
         let config = config().max_keys(2).when_full(crate::WhenFull::EvictOldest);
         let mut cache = S::open_on(&storage, config.clone(), Durability::Process, OpenOptions::new()).unwrap();
         cache.follow(9_000).unwrap();
         let _ = cache.put("oldest", 10_000).unwrap();
-        let _ = cache.put("forgotten", 20_000).unwrap();
+        let _ = cache.put("removed", 20_000).unwrap();
         cache.with_writer(|writer, _, _| writer.seal());
-        assert!(cache.take_out("forgotten").unwrap());
+        assert!(cache.remove_key("removed").unwrap());
         let _ = cache.put("newest", 20_000).unwrap();
         drop(cache);
         let cache = S::open_on(&storage, config, Durability::Process, OpenOptions::new()).unwrap();
         assert!(cache.is_held("oldest") && cache.is_held("newest") && cache.count() == 2);
     }
 
-    fn a_segment_is_a_quarter_of_what_lives_and_a_small_one_is_not_replaced<S: Subject>() {
+    fn a_segment_is_a_quarter_of_the_live_keys_and_a_small_one_is_not_rewritten<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
         for number in 0..200u32 {
@@ -340,18 +340,18 @@ on_both_fronts! {
         assert!(after.len() == 1 && after[0] == before[before.len() - 1], "{before:?} became {after:?}");
     }
 
-    fn a_cache_that_is_opened_for_a_few_keys_at_a_time_leaves_no_litter<S: Subject>() {
+    fn many_openings_for_a_few_keys_leave_few_segments<S: Subject>() {
         let storage = Simulated::default();
         for number in 0..1_000u64 {
             let mut cache = S::open(&storage, Durability::Process).unwrap();
             let _ = cache.put("a", 10_000 + number).unwrap();
-            assert!(cache.take_out("a").unwrap());
+            assert!(cache.remove_key("a").unwrap());
         }
         let files = segments(&storage.disk()).len();
         assert!(files < 40, "{files} segments, {} bytes", disk_bytes(&storage));
     }
 
-    fn a_full_disk_gets_room_from_what_has_expired<S: Subject>() {
+    fn a_full_disk_gets_space_from_expired_segments<S: Subject>() {
         for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
             let storage = Simulated::default();
             let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
@@ -366,7 +366,7 @@ on_both_fronts! {
         }
     }
 
-    fn a_segment_that_somebody_removed_is_gone<S: Subject>() {
+    fn a_segment_that_another_program_removed_is_no_error<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
         for number in 0..10_000u64 {
@@ -374,11 +374,11 @@ on_both_fronts! {
         }
         storage.boxed().remove(&segments(&storage.disk())[0]).unwrap();
         (0..10).for_each(|step| cache.follow(20_000 + step).unwrap());
-        assert!(disk_bytes(&storage) <= SLACK, "{} bytes of nothing", disk_bytes(&storage));
+        assert!(disk_bytes(&storage) <= SLACK, "{} bytes of expired keys", disk_bytes(&storage));
     }
 
-    /// As calls of many threads are written together.
-    fn more_keys_are_forgotten_at_once_than_a_frame_takes<S: Subject>() {
+    /// As when the calls of many threads share a write.
+    fn more_keys_are_removed_at_once_than_fit_into_a_frame<S: Subject>() {
         let storage = Simulated::default();
         let mut cache = S::open_on(&storage, large(), Durability::Process, OpenOptions::new()).unwrap();
         let entries = batch(0..3_000, 10_000);
@@ -394,7 +394,7 @@ on_both_fronts! {
         assert!(verdicts[2_500..].iter().all(|verdict| *verdict == Verdict::Duplicate));
     }
 
-    fn every_opening_begins_a_file_of_its_own_and_no_name_comes_again<S: Subject>() {
+    fn every_opening_creates_a_file_of_its_own_and_no_name_is_used_twice<S: Subject>() {
         let storage = Simulated::default();
         let mut names = Vec::new();
         for step in 0..20 {

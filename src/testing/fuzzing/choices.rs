@@ -1,6 +1,6 @@
-//! Bytes of a fuzzer as choices.
+//! Turns the bytes of a fuzzer into choices.
 
-/// Bytes as choices, for as long as there are any.
+/// Choices made of bytes. Every method returns `None` once the bytes are used up.
 pub(crate) struct Choices<'a>(std::slice::Iter<'a, u8>);
 
 impl<'a> Choices<'a> {
@@ -16,12 +16,13 @@ impl<'a> Choices<'a> {
         Some(usize::from(self.byte()?) << 8 | usize::from(self.byte()?))
     }
 
-    /// One of `count`; 0 if there is none.
+    /// A number below `count`; 0 if `count` is 0.
     pub(crate) fn among(&mut self, count: usize) -> Option<usize> {
         Some(self.number()? % count.max(1))
     }
 
-    /// A length of time: any, from a millisecond to years, or where the wheel's levels and slots begin, give or take one.
+    /// A span of time: from a millisecond to years, or at a bound of the wheel's levels and slots,
+    /// or one off that bound.
     pub(crate) fn span(&mut self) -> Option<u64> {
         let (how, count) = (self.byte()?, self.byte()?);
         if how < 128 {
@@ -34,7 +35,7 @@ impl<'a> Choices<'a> {
         Some(u64::try_from(span).unwrap_or(u64::MAX).saturating_add_signed(off))
     }
 
-    /// A time some length before or after `origin`, or an end of time.
+    /// A time before or after `origin`, or at one of the ends of time.
     pub(crate) fn time(&mut self, origin: u64) -> Option<u64> {
         let how = self.byte()?;
         let span = self.span()?;

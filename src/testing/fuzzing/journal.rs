@@ -6,7 +6,7 @@ use crate::testing::disk::{Disk, Simulated};
 use crate::{Clock, Config, Fingerprint, Horizon, Timestamp, unsync::DedupCache};
 use std::time::Duration;
 
-/// Any bytes, and the same with checksums that are right: few get past those by chance.
+/// Decodes any bytes, and the same bytes with correct checksums: few inputs have those by chance.
 pub fn journal_decode(bytes: &[u8]) {
     check_items(bytes);
     let mut fixed = bytes.to_vec();
@@ -26,7 +26,7 @@ fn fix_checksums(bytes: &mut [u8]) {
     }
 }
 
-/// Frames and damage cover all bytes, in order, and what passes for a frame is one.
+/// Frames and damage cover all bytes in order, and every frame that is found is valid.
 fn check_items(bytes: &[u8]) {
     let salt = Header::decode(bytes).map_or(0, |header| header.salt);
     let start = HEADER_BYTES.min(bytes.len());
@@ -41,7 +41,7 @@ fn check_items(bytes: &[u8]) {
                 let mut again = Vec::new();
                 encode_frame(salt, &frame.mark, frame.contents(), &mut again);
                 let there = &bytes[covered..covered + frame.bytes()];
-                // The last byte of a header means nothing.
+                // The last byte of a header has no meaning.
                 assert!(again == there || there[31] != 0);
                 covered += frame.bytes();
             }
@@ -50,14 +50,14 @@ fn check_items(bytes: &[u8]) {
     assert_eq!(covered, bytes.len());
 }
 
-/// A journal with some keys is damaged as `script` says, and opened: no key is invented, and opening it again finds the
-/// same. Each six bytes of the script are a place, what to do there, and with what.
+/// Damages a journal with some keys and opens it: no key is invented, and opening it again finds
+/// the same keys. Each six bytes of the script are a place, an operation and its operand.
 pub fn journal_open(script: &[u8]) {
     const KEYS: u128 = 40;
     let storage = Simulated::default();
     let mut cache = open(&storage).expect("an empty disk");
     for key in 0..KEYS {
-        let _ = cache.insert(Fingerprint::from_u128(key), Timestamp::from_millis(10_000)).expect("room");
+        let _ = cache.insert(Fingerprint::from_u128(key), Timestamp::from_millis(10_000)).expect("capacity");
         if key % 7 == 3 {
             cache.remove(Fingerprint::from_u128(key - 1)).expect("a disk that works");
         }

@@ -1,14 +1,14 @@
-//! Tries what the fuzzer found worth keeping, and copies of it that are altered at random, the same in every run: so that a
-//! change is fuzzed a little where there is no fuzzer, and cannot fail by chance.
+//! Replays the inputs that the fuzzer found worth keeping, and altered copies of them, the same in
+//! every run. So every change is fuzzed a little without a fuzzer, and no run fails by chance.
 
 use std::panic::catch_unwind;
 use std::path::Path;
 
-/// Altered copies of each kept input, or as many as `ONCEWHEEL_ALTERED` says.
+/// Altered copies of each kept input, unless `ONCEWHEEL_ALTERED` is set.
 const ALTERED: u64 = 20;
 
 pub(crate) fn replay(target: &str, run: fn(&[u8])) {
-    // Beside the package or above it. Not part of what is published.
+    // Beside the package or above it; the published package has none.
     let mut dirs = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|dir| dir.join("fuzz"));
     let Some(fuzz) = dirs.find(|fuzz| fuzz.exists()) else { return };
     let files = std::fs::read_dir(fuzz.join("corpus").join(target)).unwrap().map(|file| file.unwrap().path());
@@ -39,7 +39,7 @@ impl Random {
         ((z ^ (z >> 31)) % end.max(1) as u64) as usize
     }
 
-    /// Changes a byte, takes some out, doubles some, or puts some of another input in.
+    /// Changes a byte, removes some, doubles some, or inserts some of another input.
     fn alter(&mut self, bytes: &mut Vec<u8>, other: &[u8]) {
         let at = self.below(bytes.len());
         let end = (at + 1 + self.below(16)).min(bytes.len());

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 const KEYS: usize = 24;
 
-/// Everything that can be done with a cache of one consumer, leases and `ForgetOldest` among it: every answer is one that
-/// the promises allow.
+/// Every operation on a cache of one consumer, with leases and `EvictOldest`: every answer is one
+/// that the promises allow.
 pub fn unsync(bytes: &[u8]) {
     let mut choices = Choices::new(bytes);
     let mut steps = || {
@@ -27,14 +27,15 @@ pub fn unsync(bytes: &[u8]) {
 struct Kept {
     time: u64,
     deadline: u64,
-    /// The highest watermark at which it may take room.
+    /// The highest watermark at which it may still count towards `max_keys`.
     held_until: u64,
 }
 
 struct OpenClaim {
     key: usize,
     time: u64,
-    /// When the lease began; not known for certain if there was no `now`, but not before the first that there was.
+    /// When the lease began. If there was no `now` then, not before the first one: not known for
+    /// certain.
     lease_from: Option<u64>,
     is_certain: bool,
     is_taken_over: bool,
@@ -43,9 +44,9 @@ struct OpenClaim {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lease {
-    Runs,
-    MayBeOver,
-    Over,
+    Running,
+    MayBeExpired,
+    Expired,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ struct Run {
     clock_skew: u64,
     lease: Option<u64>,
     max_keys: usize,
-    forgets_oldest: bool,
+    evicts_oldest: bool,
     now: Option<u64>,
     watermark: u64,
     keys: BTreeMap<usize, Kept>,
@@ -91,8 +92,8 @@ impl Run {
         horizon = retention.map_or(horizon, |retention| horizon.max_retention(millis(retention)));
         let mut config = Config::new(horizon).clock(Clock::Manual).max_keys(max_keys).secret([7; 16]);
         config = lease.map_or(config.clone(), |lease| config.lease(millis(lease)));
-        let forgets_oldest = has(4);
-        if forgets_oldest {
+        let evicts_oldest = has(4);
+        if evicts_oldest {
             config = config.when_full(WhenFull::EvictOldest);
         }
         Some(Self {
@@ -103,7 +104,7 @@ impl Run {
             clock_skew,
             lease,
             max_keys,
-            forgets_oldest,
+            evicts_oldest,
             now: None,
             watermark: 0,
             keys: BTreeMap::new(),
@@ -136,15 +137,15 @@ impl Run {
                 let at = choices.among(self.claims.len())?;
                 self.abort_or_drop(at);
             }
-            11 => self.forget(choices.among(KEYS)?),
+            11 => self.remove(choices.among(KEYS)?),
             12 => self.observe(choices.time(origin)?),
             13 => self.advance(choices.time(origin)?),
             14 => {
-                self.cache.observe(MinMsgTime::Unknown).expect("nothing that could be refused");
+                self.cache.observe(MinMsgTime::Unknown).expect("never refused");
                 self.cache.shrink();
             }
             _ => {
-                // A worker that never comes back.
+                // A worker that never returns.
                 let at = choices.among(self.claims.len())?;
                 self.claims.get_mut(at).into_iter().for_each(|claim| std::mem::forget(claim.token.take()));
             }
@@ -246,7 +247,7 @@ impl Run {
         }
     }
 
-    fn forget(&mut self, key: usize) {
+    fn remove(&mut self, key: usize) {
         let was_held = self.cache.remove(name(key)).expect("no journal that could fail");
         match self.keys.remove(&key) {
             Some(kept) => assert!(was_held || !self.is_held(&kept)),
@@ -275,8 +276,8 @@ impl Run {
         self.claims.iter_mut().filter(|claim| claim.lease_from.is_none()).for_each(|claim| claim.lease_from = now);
     }
 
-    /// The answers that the promises allow: more than one only for a key whose time is over, or that was forgotten early,
-    /// and for a lease of which nobody knows when it began.
+    /// The answers that the promises allow. There is more than one only if the key has expired or
+    /// was evicted, or if it is not known when a lease began.
     fn allowed(&self, key: usize, time: u64) -> Vec<Answer> {
         let mut allowed = Vec::new();
         if let Some(kept) = self.keys.get(&key) {
@@ -286,10 +287,10 @@ impl Run {
             }
         }
         let own = self.claims.iter().find(|claim| claim.key == key && !claim.is_taken_over);
-        let lease = own.map_or(Lease::Over, |claim| self.lease_of(claim));
-        if lease != Lease::Over {
+        let lease = own.map_or(Lease::Expired, |claim| self.lease_of(claim));
+        if lease != Lease::Expired {
             allowed.push(Answer::InFlight);
-            if lease == Lease::Runs {
+            if lease == Lease::Running {
                 return allowed;
             }
         }
@@ -299,8 +300,8 @@ impl Run {
         }
         let others = || self.claims.iter().filter(|claim| !claim.is_taken_over && claim.key != key);
         let claims_min = others().filter(|claim| !self.may_be_swept(claim)).count();
-        let claims_max = others().count() + usize::from(own.is_some() && lease != Lease::Over);
-        let evicts = self.forgets_oldest;
+        let claims_max = others().count() + usize::from(own.is_some() && lease != Lease::Expired);
+        let evicts = self.evicts_oldest;
         let keys_min = self.keys.values().filter(|kept| !evicts && kept.deadline >= self.watermark).count();
         let keys_max = self.keys.values().filter(|kept| !evicts && kept.held_until >= self.watermark).count();
         if keys_min + claims_min < self.max_keys {
@@ -316,7 +317,7 @@ impl Run {
         self.now.map_or(u64::MAX, |now| now.saturating_add(self.clock_skew).max(self.watermark))
     }
 
-    /// Whether a key must be held. (No time is later than the last, for which nobody can vouch.)
+    /// Whether a key must be held. (Of the last time that exists, no key need be.)
     fn is_held(&self, kept: &Kept) -> bool {
         let complete_since = self.cache.stats().complete_since.map_or(0, Timestamp::as_millis);
         let is_vouched_for = kept.time >= complete_since && complete_since < u64::MAX;
@@ -327,18 +328,18 @@ impl Run {
         match (self.lease, self.now, claim.lease_from) {
             (Some(lease), Some(now), Some(from)) if now.saturating_sub(from) > lease => {
                 if claim.is_certain {
-                    Lease::Over
+                    Lease::Expired
                 } else {
-                    Lease::MayBeOver
+                    Lease::MayBeExpired
                 }
             }
-            _ => Lease::Runs,
+            _ => Lease::Running,
         }
     }
 
-    /// A claim whose lease is over and whose copies can come no more may be dropped at any time.
+    /// Once a claim's lease has expired and no copy can arrive, it may be swept at any time.
     fn may_be_swept(&self, claim: &OpenClaim) -> bool {
-        self.lease_of(claim) != Lease::Runs && claim.time.saturating_add(self.span) < self.watermark
+        self.lease_of(claim) != Lease::Running && claim.time.saturating_add(self.span) < self.watermark
     }
 
     fn validate(&self) {
@@ -352,7 +353,7 @@ impl Run {
         assert!(stats.keys_live <= self.keys.len());
         assert!(stats.keys_live >= self.keys.values().filter(|kept| self.is_held(kept)).count());
         assert!(stats.keys_live + stats.claims_open <= self.max_keys);
-        assert!(self.forgets_oldest || stats.evicted == 0, "nothing is forgotten early unasked");
+        assert!(self.evicts_oldest || stats.evicted == 0, "nothing is evicted unless that was chosen");
         assert_eq!(stats.evicted > 0, stats.complete_since.is_some());
     }
 }

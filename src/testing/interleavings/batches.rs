@@ -1,14 +1,14 @@
-//! Batches among themselves and against single calls.
+//! Batches against batches and against single calls.
 
 use super::*;
 use crate::Fingerprint;
 use shuttle::thread;
 
-/// The verdicts of a batch, in letters: `f`resh or `d`uplicate.
+/// The verdicts of a batch, a letter each: `f`resh or `d`uplicate.
 fn batch(cache: &DedupCache, keys: &[u128]) -> String {
     let mut verdicts = Vec::new();
-    cache.insert_batch(&entries(keys), &mut verdicts).expect("room for all");
-    verdicts.into_iter().map(|verdict| &told(&Ok(verdict))[..1]).collect()
+    cache.insert_batch(&entries(keys), &mut verdicts).expect("capacity for all");
+    verdicts.into_iter().map(|verdict| &answer(&Ok(verdict))[..1]).collect()
 }
 
 fn entries(keys: &[u128]) -> Vec<(Fingerprint, Timestamp)> {
@@ -16,13 +16,14 @@ fn entries(keys: &[u128]) -> Vec<(Fingerprint, Timestamp)> {
 }
 
 fn insert(cache: &DedupCache, key: u128) -> &'static str {
-    &told(&cache.insert(Fingerprint::from_u128(key), at(10_000)))[..1]
+    &answer(&cache.insert(Fingerprint::from_u128(key), at(10_000)))[..1]
 }
 
 #[test]
 fn each_key_of_a_batch_and_of_single_calls_is_fresh_once() {
-    // The keys lie in two shards, the first one's before the other's, or not all of this comes about. One that comes twice in
-    // a batch is a duplicate the second time.
+    // The keys lie in two shards, and those of the first come before those of the second. Otherwise
+    // some of the outcomes could not occur. A key that occurs twice in a batch is a duplicate the
+    // second time.
     let allowed = ["ffd: dd", "dfd: fd", "fdd: df", "ddd: ff"];
     explore(allowed, || {
         let cache = DedupCache::new(config()).unwrap();
@@ -38,7 +39,7 @@ fn each_key_of_a_batch_and_of_single_calls_is_fresh_once() {
 }
 
 #[test]
-fn two_batches_that_cross_neither_stop_each_other_nor_share_a_key() {
+fn two_batches_that_cross_do_not_deadlock_and_each_key_is_fresh_once() {
     explore(["each once"], || {
         let cache = DedupCache::new(config()).unwrap();
         let keys = [1, 2, 3, 4, 5, 6];
@@ -60,24 +61,25 @@ fn two_batches_that_cross_neither_stop_each_other_nor_share_a_key() {
 }
 
 #[test]
-fn batches_in_every_shard_meet_one_who_locks_all() {
-    // The last of the room is found by locking every shard in turn, while batches go through them in any order. Seven keys
-    // for six places: somebody is refused, and nothing is given back after that.
+fn batches_do_not_deadlock_with_a_call_that_locks_every_shard() {
+    // The last of the quota is found by locking every shard in turn, while batches lock shards in
+    // any order. There are seven keys and quota for six. So one call is refused, and no quota is
+    // returned after that.
     explore(["fresh", "full"], || {
         let cache = DedupCache::new(config().max_keys(6).shards(4)).unwrap();
-        let told = thread::scope(|scope| {
+        let outcome = thread::scope(|scope| {
             for keys in [[1, 2, 3], [3, 4, 5]] {
                 let cache = &cache;
                 scope.spawn(move || {
                     let inserted = cache.insert_batch(&entries(&keys), &mut Vec::new());
-                    assert!(matches!(inserted, Ok(()) | Err(Error::Full)));
+                    assert!(matches!(inserted, Ok(()) | Err(Error::Full { .. })));
                 });
             }
             let _ = cache.insert("a", at(10_000));
-            told(&cache.insert("b", at(10_000)))
+            answer(&cache.insert("b", at(10_000)))
         });
         assert_eq!(cache.len(), 6);
         cache.validate();
-        told.into()
+        outcome.into()
     });
 }

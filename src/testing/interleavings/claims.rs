@@ -10,14 +10,14 @@ fn of_two_claims_one_is_fresh_and_the_other_in_flight_until_the_commit() {
     explore(allowed, || {
         let cache = DedupCache::new(config()).unwrap();
         let claim = || claimed(&cache, "a", |claim| claim.commit().unwrap());
-        let told = thread::scope(|scope| {
+        let outcome = thread::scope(|scope| {
             let other = scope.spawn(claim);
-            let told = claim();
-            format!("{told}, {}", other.join().unwrap())
+            let first = claim();
+            format!("{first}, {}", other.join().unwrap())
         });
         assert_eq!(claim(), "duplicate");
         cache.validate();
-        told
+        outcome
     });
 }
 
@@ -29,22 +29,22 @@ fn a_claim_that_is_dropped_makes_its_key_fresh_for_one_of_two() {
         let cache = DedupCache::new(config()).unwrap();
         let Ok(Claimed::Fresh(dropped)) = cache.claim("a", at(10_000)) else { panic!("new") };
         let claim = || claimed(&cache, "a", |claim| claim.commit().unwrap());
-        let told = thread::scope(|scope| {
+        let outcome = thread::scope(|scope| {
             let other = scope.spawn(claim);
             scope.spawn(move || drop(dropped));
-            let told = claim();
-            format!("{told}, {}", other.join().unwrap())
+            let first = claim();
+            format!("{first}, {}", other.join().unwrap())
         });
-        assert_eq!(is_held(&cache, "a"), told.contains("fresh"));
+        assert_eq!(is_held(&cache, "a"), outcome.contains("fresh"));
         assert_eq!(cache.stats().claims_open, 0);
         cache.validate();
-        told
+        outcome
     });
 }
 
 #[test]
-fn a_commit_against_an_abort_and_a_third_claimant() {
-    // Who commits, who gives up, and who looks twice: nothing goes back from duplicate.
+fn a_duplicate_stays_one_while_a_claimant_commits_and_another_aborts() {
+    // One thread commits, one aborts, and one claims twice. Only a duplicate follows a duplicate.
     let allowed = [
         "committed: fresh, duplicate",
         "committed: fresh, fresh",
@@ -60,15 +60,15 @@ fn a_commit_against_an_abort_and_a_third_claimant() {
     ];
     explore(allowed, || {
         let cache = DedupCache::new(config()).unwrap();
-        let (committed, looked) = thread::scope(|scope| {
+        let (committed, seen) = thread::scope(|scope| {
             let commits = scope.spawn(|| claimed(&cache, "a", |claim| claim.commit().unwrap()) == "fresh");
             scope.spawn(|| claimed(&cache, "a", Claim::abort));
-            let looks = [(); 2].map(|()| claimed(&cache, "a", drop));
-            (commits.join().unwrap(), looks)
+            let seen = [(); 2].map(|()| claimed(&cache, "a", drop));
+            (commits.join().unwrap(), seen)
         });
         assert_eq!(is_held(&cache, "a"), committed);
         cache.validate();
-        format!("{}committed: {}, {}", if committed { "" } else { "not " }, looked[0], looked[1])
+        format!("{}committed: {}, {}", if committed { "" } else { "not " }, seen[0], seen[1])
     });
 }
 
@@ -86,11 +86,11 @@ fn of_a_slow_claim_and_those_that_take_it_over_one_commits() {
     ];
     explore(allowed, || {
         let cache = DedupCache::new(config().lease(Duration::from_millis(10))).unwrap();
-        cache.advance(at(10_000));
+        cache.advance(at(10_000)).unwrap();
         let Ok(Claimed::Fresh(slow)) = cache.claim("a", at(10_000)) else { panic!("new") };
         let take_over = || claimed(&cache, "a", |claim| claim.commit().unwrap());
-        let told = thread::scope(|scope| {
-            scope.spawn(|| cache.advance(at(10_011)));
+        let outcome = thread::scope(|scope| {
+            scope.spawn(|| cache.advance(at(10_011)).unwrap());
             let first = scope.spawn(take_over);
             let second = scope.spawn(take_over);
             let when = match slow.commit() {
@@ -102,47 +102,47 @@ fn of_a_slow_claim_and_those_that_take_it_over_one_commits() {
         });
         assert_eq!(claimed(&cache, "a", drop), "duplicate");
         cache.validate();
-        told
+        outcome
     });
 }
 
 #[test]
-fn a_late_commit_is_fenced_off_whatever_became_of_the_claim_that_took_it_over() {
+fn a_late_commit_is_refused_whatever_became_of_the_claim_that_took_over() {
     let allowed = ["in time: in flight", "in time: duplicate", "late: fresh"];
     explore(allowed, || {
         let cache = DedupCache::new(config().lease(Duration::from_millis(10))).unwrap();
-        cache.advance(at(10_000));
+        cache.advance(at(10_000)).unwrap();
         let Ok(Claimed::Fresh(slow)) = cache.claim("a", at(10_000)) else { panic!("new") };
-        let (told, in_time) = thread::scope(|scope| {
-            scope.spawn(|| cache.advance(at(10_011)));
+        let (outcome, in_time) = thread::scope(|scope| {
+            scope.spawn(|| cache.advance(at(10_011)).unwrap());
             let second = scope.spawn(|| claimed(&cache, "a", Claim::abort));
             let in_time = slow.commit().is_ok();
             (second.join().unwrap(), in_time)
         });
         assert_eq!(is_held(&cache, "a"), in_time);
         cache.validate();
-        format!("{}: {told}", if in_time { "in time" } else { "late" })
+        format!("{}: {outcome}", if in_time { "in time" } else { "late" })
     });
 }
 
 #[test]
-fn an_abandoned_claim_is_swept_or_taken_over_but_its_room_comes_back_once() {
-    // The only room: what wants it finds it free once the lease is over and no copy can come, or its key has died.
+fn an_abandoned_claim_is_swept_or_taken_over_but_its_quota_is_returned_once() {
+    // There is quota for one key. `b` gets it once the claim was swept, or its key has expired.
     let allowed = ["kept: full", "kept: fresh", "lost: fresh"];
     explore(allowed, || {
         let cache = DedupCache::new(config().max_keys(1).lease(Duration::from_millis(10))).unwrap();
-        cache.advance(at(10_000));
+        cache.advance(at(10_000)).unwrap();
         let Ok(Claimed::Fresh(slow)) = cache.claim("a", at(10_000)) else { panic!("new") };
-        let told = thread::scope(|scope| {
+        let outcome = thread::scope(|scope| {
             scope.spawn(|| {
-                cache.advance(at(12_100));
+                cache.advance(at(12_100)).unwrap();
                 cache.observe(MinMsgTime::Known(at(12_050))).unwrap();
             });
-            let other = scope.spawn(|| told(&cache.insert("b", at(12_060))));
+            let other = scope.spawn(|| answer(&cache.insert("b", at(12_060))));
             let kept = slow.commit().is_ok();
             format!("{}: {}", if kept { "kept" } else { "lost" }, other.join().unwrap())
         });
         cache.validate();
-        told
+        outcome
     });
 }

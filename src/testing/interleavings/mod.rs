@@ -1,20 +1,21 @@
-//! Threads that meet, in every order that a scheduler comes upon: `ci/interleavings.sh`.
+//! Threads that meet, in many orders that a scheduler chooses: `ci/interleavings.sh`.
 //!
-//! A scenario runs a few threads over a small cache and says in a line what they were told. What it may say is listed;
-//! anything else fails, and so does a list of which something never happened. A thread that waits for ever fails, too.
+//! A scenario runs a few threads over a small cache and returns its outcome in a few words. It
+//! lists the outcomes that are allowed. Any other outcome fails, and so does an allowed one that
+//! never occurs. A deadlock fails, too.
 //!
 //! A failure prints its schedule. `ONCEWHEEL_REPLAY` runs it again, and it alone:
 //!
 //! ```text
-//! ONCEWHEEL_REPLAY=9102... RUSTFLAGS="--cfg shuttle" cargo test --lib interleavings::claims::of_two_claims
+//! ONCEWHEEL_REPLAY=9102... RUSTFLAGS="--cfg shuttle" cargo test --lib claims::of_two_claims
 //! ```
 
 mod batches;
 mod claims;
 mod progress;
+mod quota;
 #[cfg(feature = "registry")]
 mod registry;
-mod room;
 
 use crate::sync::{Claim, DedupCache};
 use crate::{Claimed, Clock, Config, Error, Horizon, Timestamp, Verdict};
@@ -23,18 +24,19 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Schedules of each scenario, unless `ONCEWHEEL_SCHEDULES` says otherwise.
+/// Schedules of each scenario, unless `ONCEWHEEL_SCHEDULES` is set.
 const SCHEDULES: usize = 10_000;
-/// With fewer, not everything that may happen does.
+/// With fewer, not every allowed outcome need occur.
 const SCHEDULES_FOR_ALL: usize = 10_000;
-/// `SHUTTLE_RANDOM_SEED` tries others.
+/// `SHUTTLE_RANDOM_SEED` sets another.
 const SEED: u64 = 1;
-/// Forced changes between threads, and one: what two of them do not bring about is seldom a matter of order.
+/// Forced switches between threads, plus one. What two switches do not bring about seldom depends
+/// on the order of threads.
 const PCT_DEPTH: usize = 3;
 
-/// Runs `scenario` under many schedules, half of them chosen at random at every step, half by few forced changes. What it
-/// says must be among `allowed`, and everything there must come about. Called once in a test, since a schedule is replayed
-/// by every call.
+/// Runs `scenario` under many schedules. Half of them choose every step at random; the others force
+/// few switches. Every outcome must be among `allowed`, and each of those must occur. A test calls
+/// this once, because every call would replay a given schedule.
 pub(crate) fn explore<const N: usize>(
     allowed: [&'static str; N],
     scenario: impl Fn() -> String + Send + Sync + 'static,
@@ -46,8 +48,8 @@ pub(crate) fn explore<const N: usize>(
         move || {
             let outcome = scenario();
             match allowed.iter().find(|allowed| **allowed == outcome) {
-                Some(outcome) => seen.lock().expect("held for no longer than this").insert(*outcome),
-                None => panic!("{outcome}: must not be, only {allowed:?}"),
+                Some(outcome) => seen.lock().expect("not poisoned").insert(*outcome),
+                None => panic!("{outcome}: not one of {allowed:?}"),
             };
         }
     };
@@ -58,15 +60,15 @@ pub(crate) fn explore<const N: usize>(
     under(RandomScheduler::new_from_seed(SEED, schedules.div_ceil(2)), run.clone());
     under(PctScheduler::new_from_seed(SEED, PCT_DEPTH, schedules / 2), run);
     if schedules >= SCHEDULES_FOR_ALL {
-        let seen = seen.lock().expect("nobody else is left").clone();
-        assert_eq!(seen, BTreeSet::from(allowed), "what came about, and what may");
+        let seen = seen.lock().expect("not poisoned").clone();
+        assert_eq!(seen, BTreeSet::from(allowed), "the outcomes that occurred, and those that are allowed");
     }
 }
 
 fn under(scheduler: impl Scheduler + 'static, run: impl Fn() + Send + Sync + 'static) {
     let mut config = shuttle::Config::new();
     config.stack_size = 1 << 18;
-    config.silence_warnings = true; // that orderings are not modelled: `locks/scheduled.rs` says so
+    config.silence_warnings = true; // about memory orderings: see `scheduled.rs`
     shuttle::Runner::new(scheduler, config).run(run);
 }
 
@@ -82,9 +84,9 @@ fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-/// What a thread is told of a key, in a word.
-pub(crate) fn told(answer: &Result<Verdict, Error>) -> &'static str {
-    match answer {
+/// The answer for a key, in a word or two.
+pub(crate) fn answer(result: &Result<Verdict, Error>) -> &'static str {
+    match result {
         Ok(Verdict::Fresh) => "fresh",
         Ok(Verdict::Duplicate) => "duplicate",
         Ok(Verdict::InFlight) => "in flight",
@@ -94,7 +96,7 @@ pub(crate) fn told(answer: &Result<Verdict, Error>) -> &'static str {
     }
 }
 
-/// Claims a key and, if it is fresh, goes on with the claim.
+/// Claims a key and, if it is fresh, calls `go_on` with the claim.
 fn claimed(cache: &DedupCache, key: &str, go_on: impl FnOnce(Claim)) -> &'static str {
     match cache.claim(key, at(10_000)) {
         Ok(Claimed::Fresh(claim)) => {
@@ -109,7 +111,7 @@ fn claimed(cache: &DedupCache, key: &str, go_on: impl FnOnce(Claim)) -> &'static
     }
 }
 
-/// Whether a key is held, at the end.
+/// Whether a key is held, once the threads have ended.
 fn is_held(cache: &DedupCache, key: &str) -> bool {
     cache.holds(cache.fingerprint(key.as_bytes()))
 }

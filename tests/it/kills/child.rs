@@ -12,11 +12,12 @@ use std::{env, process, thread};
 /// Steps between two moves of the watermark.
 const STEPS_PER_WATERMARK: u64 = 16;
 
-/// A worker that is alone pauses now and then, so that it is killed with nothing written after the watermark.
+/// A single worker pauses now and then, so that it may be killed when the watermark was the last
+/// write.
 const STEPS_PER_PAUSE: u64 = 8 * STEPS_PER_WATERMARK;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How a parent tells its child what to do.
+/// The variable in which a parent passes its orders to its child.
 pub(super) const ORDERS: &str = "ONCEWHEEL_KILLS_CHILD";
 
 /// As text: seed, number, workers, start, front, directory.
@@ -25,7 +26,7 @@ pub(super) fn orders(life: &Life, is_sync: bool, dir: &Path) -> String {
     format!("{seed} {number} {workers} {start} {} {}", u8::from(is_sync), dir.display())
 }
 
-/// No test, but what the parent starts.
+/// No test: the parent starts it.
 #[test]
 fn child() {
     let Ok(orders) = env::var(ORDERS) else { return };
@@ -55,18 +56,19 @@ fn child() {
 struct Shared {
     life: Life,
     time: AtomicU64,
-    /// Calls for keys that all workers want.
+    /// Calls for keys that all workers insert.
     contended: AtomicU64,
 }
 
-/// A line, in one write, so that those of many threads do not mix. The parent's end is this one's end.
-fn tell(line: &str) {
+/// Writes a line at once, so that the lines of many threads do not mix. If the parent has ended, so
+/// does this process.
+fn report(line: &str) {
     if io::stderr().write_all(line.as_bytes()).is_err() {
         process::exit(0);
     }
 }
 
-/// Tells the parent before and after.
+/// Reports to the parent before and after.
 fn move_watermark<C: Durable>(cache: &mut C, shared: &Shared, last: &mut u64) {
     let time = shared.time.load(Relaxed);
     if time < *last + STEPS_PER_WATERMARK {
@@ -74,13 +76,13 @@ fn move_watermark<C: Durable>(cache: &mut C, shared: &Shared, last: &mut u64) {
     }
     *last = time;
     let watermark = time - LAG;
-    tell(&format!("w {watermark}\n"));
+    report(&format!("w {watermark}\n"));
     if time.is_multiple_of(3) {
         cache.advance(watermark + script::RETENTION);
     } else {
         cache.observe(MinMsgTime::Known(Timestamp::from_millis(watermark))).unwrap();
     }
-    tell(&format!("W {watermark}\n"));
+    report(&format!("W {watermark}\n"));
 }
 
 struct Worker<'a, C> {
@@ -99,16 +101,17 @@ impl<'a, C: Durable> Worker<'a, C> {
     fn work(mut self, moves_watermark: bool) {
         let mut watermark = self.shared.life.start;
         let mut time = self.shared.time.fetch_add(1, Relaxed);
-        tell(&format!("t {} 0 {time}\n", self.worker));
+        report(&format!("t {} 0 {time}\n", self.worker));
         for number in 0.. {
             let contended = self.step(number, time);
-            // With the time of the step to come, so that the parent knows it of one that is under way.
+            // With the time of the next step, so that the parent knows it if the child is killed
+            // during that step.
             time = self.shared.time.fetch_add(1, Relaxed);
             let line = match contended {
                 Some(count) => format!("c {count} {}\nt {} {} {time}\n", self.verdicts, self.worker, number + 1),
                 None => format!("s {} {number} {}\nt {0} {} {time}\n", self.worker, self.verdicts, number + 1),
             };
-            tell(&line);
+            report(&line);
             if moves_watermark {
                 move_watermark(&mut self.cache, self.shared, &mut watermark);
                 if number % STEPS_PER_PAUSE == 0 {
@@ -118,7 +121,7 @@ impl<'a, C: Durable> Worker<'a, C> {
         }
     }
 
-    /// Returns which of the keys that all workers want it was, if it was one.
+    /// If the step's key is one that all workers insert, returns its number.
     fn step(&mut self, number: u64, time: u64) -> Option<u64> {
         self.verdicts.clear();
         let step = self.shared.life.step(self.worker, number);
@@ -140,7 +143,7 @@ impl<'a, C: Durable> Worker<'a, C> {
                 self.cache.insert_batch(&entries, &mut verdicts).unwrap();
                 self.verdicts.extend(verdicts.into_iter().map(letter));
             }
-            Call::Forget(id) => {
+            Call::Remove(id) => {
                 let letter = if self.cache.remove(&key(id)) { 'G' } else { 'N' };
                 self.verdicts.push(letter);
             }

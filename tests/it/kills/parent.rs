@@ -13,7 +13,8 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, fs, process, thread};
 
-/// Children that are killed over one directory, each of which finds what those before it have left.
+/// Children that are killed one after another over one directory. Each finds what those before it
+/// have left.
 const LIVES_PER_DIRECTORY: u64 = 10;
 const WORKERS: u64 = 4;
 
@@ -22,7 +23,7 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn a_killed_process_loses_nothing_that_was_committed_and_knows_nothing_that_was_not() {
+fn a_killed_process_loses_no_key_that_was_committed_and_invents_none() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = Seed(number_from("ONCEWHEEL_KILLS_SEED").unwrap_or(now.as_nanos() as u64));
     let kills = number_from("ONCEWHEEL_KILLS").unwrap_or(50);
@@ -37,12 +38,12 @@ fn a_killed_process_loses_nothing_that_was_committed_and_knows_nothing_that_was_
         left -= lives;
     }
     println!("{kills} kills: {counts:?}");
-    // Or else it was no test.
+    // Otherwise the test has shown nothing.
     let is_much = counts.keys_checked > 10_000 && counts.segments_gone > 50 && counts.damages > 0;
     assert!(kills < 50 || is_much, "{counts:?}");
 }
 
-/// Told if the test fails: `ONCEWHEEL_KILLS_SEED` starts from it.
+/// Printed if the test fails: `ONCEWHEEL_KILLS_SEED` repeats its choices.
 struct Seed(u64);
 
 impl Drop for Seed {
@@ -53,7 +54,7 @@ impl Drop for Seed {
     }
 }
 
-/// Removed with all that is in it, unless the test fails.
+/// Removed with its contents, unless the test fails.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -76,15 +77,15 @@ impl Drop for Directory {
 struct Counts {
     steps: u64,
     keys_checked: usize,
-    /// Calls that were under way: which way they were found to have gone.
+    /// Calls that were under way, by what was found of them afterwards.
     found_done: usize,
     found_undone: usize,
-    /// Writes that were cut off.
+    /// Truncated writes.
     damages: usize,
     segments_gone: u64,
 }
 
-/// One child from its start to its end, and what is left of it.
+/// One child from its start to its end, and a check of what it has left.
 fn live(dir: &Path, number: u64, random: &mut Random, model: &mut Model, counts: &mut Counts) {
     let is_sync = random.below(3) > 0;
     let workers = if is_sync { WORKERS } else { 1 };
@@ -93,7 +94,7 @@ fn live(dir: &Path, number: u64, random: &mut Random, model: &mut Model, counts:
         model.take(&life, &line, counts);
     }
     model.end(&life);
-    tear(dir, random);
+    damage(dir, random);
     if random.below(2) == 0 {
         model.check(&<unsync::DedupCache as Durable>::open, dir, &life, counts);
     } else {
@@ -101,7 +102,7 @@ fn live(dir: &Path, number: u64, random: &mut Random, model: &mut Model, counts:
     }
 }
 
-/// What the child said before it was killed.
+/// What the child reported before it was killed.
 fn run_until_killed(orders: &str, random: &mut Random) -> Vec<String> {
     let module = module_path!().rsplit_once("::").map_or("", |(module, _)| module);
     let (_, module) = module.split_once("::").unwrap();
@@ -109,15 +110,15 @@ fn run_until_killed(orders: &str, random: &mut Random) -> Vec<String> {
     command.args(["--exact", &format!("{module}::child::child"), "--nocapture"]).env(ORDERS, orders);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = Killed(command.spawn().unwrap());
-    let said = BufReader::new(child.0.stderr.take().unwrap());
+    let reports = BufReader::new(child.0.stderr.take().unwrap());
     let (sender, has_begun) = mpsc::channel();
     let reader = thread::spawn(move || {
         let note = |_: &String| {
-            let _ = sender.send(()); // heard once
+            let _ = sender.send(()); // received once
         };
-        said.lines().map(Result::unwrap).inspect(note).collect::<Vec<_>>()
+        reports.lines().map(Result::unwrap).inspect(note).collect::<Vec<_>>()
     });
-    // One in five is killed as it starts, or reads what those before it have left.
+    // One in five is killed while it starts, and may be reading what those before it have left.
     let life = if random.below(5) == 0 {
         random.below(15_000)
     } else {
@@ -132,8 +133,9 @@ fn run_until_killed(orders: &str, random: &mut Random) -> Vec<String> {
     lines
 }
 
-/// Leaves behind, now and then, what a kill seldom does: a last write that is cut off, or a segment without a header.
-fn tear(dir: &Path, random: &mut Random) {
+/// Now and then, leaves what a kill seldom leaves: a truncated last write, or a segment without a
+/// header.
+fn damage(dir: &Path, random: &mut Random) {
     fs::create_dir_all(dir).unwrap();
     let newest = segments(dir).max().unwrap_or(0);
     let path = |number: u64| dir.join(format!("{number:016}.segment"));
@@ -152,13 +154,13 @@ fn tear(dir: &Path, random: &mut Random) {
     }
 }
 
-/// The numbers of those that are there.
+/// The numbers of the segments in a directory.
 fn segments(dir: &Path) -> impl Iterator<Item = u64> {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter_map(|name| name.strip_suffix(".segment")?.parse().ok())
 }
 
-/// Does not outlive the test.
+/// A child that does not outlive the test.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -174,7 +176,7 @@ enum State {
     Committed {
         deadline: u64,
     },
-    /// Forgotten, or never committed.
+    /// Removed, or never committed.
     Gone,
     /// A call was under way.
     Either {
@@ -185,16 +187,16 @@ enum State {
 #[derive(Default)]
 struct Model {
     keys: HashMap<u64, State>,
-    /// Contended keys that a worker was told were fresh.
+    /// Contended keys that were reported fresh to a worker.
     won: HashSet<u64>,
-    /// The step that each worker has begun, and the clock.
+    /// The step that each worker has begun, and its time.
     begun: HashMap<u64, (u64, u64)>,
-    /// The watermark: told before the call, and after it.
+    /// The watermark that was reported before the call, and after it.
     watermark_begun: u64,
-    watermark_told: u64,
-    /// Of the clock.
+    watermark_done: u64,
+    /// The latest time of the clock.
     latest: u64,
-    /// Segments that were there once.
+    /// Segments that existed and were removed.
     segments_gone: u64,
 }
 
@@ -205,7 +207,7 @@ impl Model {
         let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or_else(|| panic!("{line}"));
         match kind {
             "w" => self.watermark_begun = number(),
-            "W" => self.watermark_told = number(),
+            "W" => self.watermark_done = number(),
             "t" => {
                 let (worker, step, time) = (number(), number(), number());
                 self.begun.insert(worker, (step, time));
@@ -221,11 +223,11 @@ impl Model {
                 let count = number();
                 self.contended(life.contended_id(count), life.contended_time(count), words.next().unwrap());
             }
-            _ => panic!("the child said: {line}"),
+            _ => panic!("the child reported: {line}"),
         }
     }
 
-    /// A worker's step is done: these are its answers.
+    /// A worker has completed a step, with these verdicts.
     fn done(&mut self, life: &Life, worker: u64, verdicts: &str) {
         let (step, time) = self.begun[&worker];
         let step = life.step(worker, step);
@@ -240,11 +242,11 @@ impl Model {
         }
     }
 
-    /// `None`: that was a wrong answer.
+    /// `None`: the verdict is wrong.
     fn after(&self, before: State, verdict: char, time: u64) -> Option<State> {
-        let is_over = |deadline: u64| deadline < self.watermark_begun;
+        let has_expired = |deadline: u64| deadline < self.watermark_begun;
         let may_be_gone = match before {
-            State::Committed { deadline } => is_over(deadline),
+            State::Committed { deadline } => has_expired(deadline),
             State::Gone | State::Either { .. } => true,
         };
         match (verdict, before) {
@@ -257,7 +259,7 @@ impl Model {
         }
     }
 
-    /// A worker that came second may tell before the one that came first.
+    /// The worker whose call came second may report before the one whose call came first.
     fn contended(&mut self, id: u64, time: u64, verdict: &str) {
         match verdict {
             "F" => assert!(self.won.insert(id), "{id:x} was fresh to two workers"),
@@ -270,17 +272,17 @@ impl Model {
         self.keys.insert(id, State::Committed { deadline: time + SPAN });
     }
 
-    /// The child is dead: what its workers had begun may be done or not.
+    /// The child was killed: a step that a worker had begun may be done or not.
     fn end(&mut self, life: &Life) {
         for (worker, (step, time)) in std::mem::take(&mut self.begun) {
             let step = life.step(worker, step);
-            let is_forgetting = matches!(step.call, Call::Forget(_));
+            let is_removal = matches!(step.call, Call::Remove(_));
             for id in ids(&step.call) {
                 let before = self.keys.get(&id).copied().unwrap_or(State::Gone);
                 let after = match before {
-                    State::Committed { deadline } if is_forgetting => State::Either { deadline },
-                    State::Gone if !is_forgetting => State::Either { deadline: time + step.ahead + SPAN },
-                    // It may have been forgotten meanwhile because its time was over, and inserted again.
+                    State::Committed { deadline } if is_removal => State::Either { deadline },
+                    State::Gone if !is_removal => State::Either { deadline: time + step.ahead + SPAN },
+                    // The key may have expired meanwhile and been inserted again.
                     State::Committed { deadline } if deadline < self.watermark_begun => State::Either { deadline },
                     before => before,
                 };
@@ -298,16 +300,16 @@ impl Model {
     ) {
         let mut cache = open(dir, script::config()).unwrap();
         let watermark = cache.watermark().unwrap_or(0);
-        let told = self.watermark_told..=self.watermark_begun;
-        assert!(told.contains(&watermark), "the watermark is {watermark}, told: {told:?}");
-        (self.watermark_told, self.watermark_begun) = (watermark, watermark);
+        let reported = self.watermark_done..=self.watermark_begun;
+        assert!(reported.contains(&watermark), "the watermark is {watermark}, reported: {reported:?}");
+        (self.watermark_done, self.watermark_begun) = (watermark, watermark);
         self.keys.retain(|_, state| match state {
             State::Committed { deadline } | State::Either { deadline } => *deadline >= watermark,
             State::Gone => true,
         });
         for (id, state) in &mut self.keys {
-            let is_known = is_known(&mut cache, *id, watermark);
-            *state = match (*state, is_known) {
+            let is_held = is_held(&mut cache, *id, watermark);
+            *state = match (*state, is_held) {
                 (State::Committed { .. }, true) | (State::Gone, false) => *state,
                 (State::Either { deadline }, true) => {
                     counts.found_done += 1;
@@ -317,10 +319,10 @@ impl Model {
                     counts.found_undone += 1;
                     State::Gone
                 }
-                (state, is_known) => panic!("{id:x} is {state:?}, and yet found to be known: {is_known}"),
+                (state, is_held) => panic!("{id:x} is {state:?}, but whether it is held: {is_held}"),
             };
         }
-        (0..1000).for_each(|count| assert!(!is_known(&mut cache, life.unused_id(count), watermark)));
+        (0..1000).for_each(|count| assert!(!is_held(&mut cache, life.unused_id(count), watermark)));
         cache.validate();
         counts.damages += cache.damages();
         counts.keys_checked += self.keys.len();
@@ -334,7 +336,7 @@ impl Model {
     }
 }
 
-fn is_known<C: Durable>(cache: &mut C, id: u64, time: u64) -> bool {
+fn is_held<C: Durable>(cache: &mut C, id: u64, time: u64) -> bool {
     match cache.claim(&key(id), Some(time)).unwrap() {
         Claimed::Fresh(claim) => {
             cache.abort(claim);
@@ -345,10 +347,10 @@ fn is_known<C: Durable>(cache: &mut C, id: u64, time: u64) -> bool {
     }
 }
 
-/// The keys of a call that are not everybody's.
+/// The keys of a call, except contended ones.
 fn ids(call: &Call) -> Vec<u64> {
     match call {
-        Call::Insert(id) | Call::Commit(id) | Call::Forget(id) => vec![*id],
+        Call::Insert(id) | Call::Commit(id) | Call::Remove(id) => vec![*id],
         Call::InsertBatch(ids) | Call::CommitBatch(ids) => ids.clone(),
         Call::Contend => Vec::new(),
     }

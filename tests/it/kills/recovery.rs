@@ -1,4 +1,4 @@
-//! Kills in the midst of an opening, as real ones have shown them: each moment made by hand.
+//! Kills during an opening: moments that real kills have shown, made by hand.
 
 use super::Durable;
 use super::script::config;
@@ -29,18 +29,18 @@ fn open(dir: &Path, config: Config) -> unsync::DedupCache {
 }
 
 #[test]
-fn an_opening_that_was_killed_as_it_set_a_torn_end_aside_is_repeated() {
-    let folder = Folder::new("aside");
+fn an_opening_that_was_killed_while_it_quarantined_a_truncated_tail_is_repeated() {
+    let folder = Folder::new("quarantine");
     let mut cache = open(&folder.0, config());
     assert_eq!(cache.insert("a", oncewheel::Timestamp::from_millis(1000)), Ok(Verdict::Fresh));
     drop(cache);
     let segment = folder.0.join("0000000000000000.segment");
-    File::options().append(true).open(&segment).unwrap().write_all(b"torn").unwrap();
-    // The end was being copied, and not cut off yet.
-    fs::write(folder.0.join("0000000000000000.segment.1.damaged"), b"to").unwrap();
+    File::options().append(true).open(&segment).unwrap().write_all(b"tail").unwrap();
+    // The tail was being copied, and not truncated yet.
+    fs::write(folder.0.join("0000000000000000.segment.1.damaged"), b"ta").unwrap();
     let mut cache = open(&folder.0, config());
     assert_eq!(cache.insert("a", oncewheel::Timestamp::from_millis(1000)), Ok(Verdict::Duplicate));
     let damage = &cache.recovery().unwrap().damage;
     let kept = damage[0].quarantined_in.as_ref().map(fs::read).unwrap().unwrap();
-    assert_eq!((damage.len(), &*kept), (1, b"torn".as_slice()));
+    assert_eq!((damage.len(), &*kept), (1, b"tail".as_slice()));
 }

@@ -1,18 +1,18 @@
-//! What the workers of a child do: a function of the seed, so that the parent need not be told.
+//! What the workers of a child do. It is a function of the seed, so the parent can compute it.
 
 use oncewheel::{Clock, Config, Horizon};
 use std::time::Duration;
 
-/// In milliseconds of the cache's clock, which the workers move on by one with each step.
+/// In milliseconds of the cache's clock. With each step, a worker advances it by one.
 pub(super) const SPAN: u64 = 1000;
 /// How far the watermark lies behind the workers.
 pub(super) const LAG: u64 = 500;
 pub(super) const RETENTION: u64 = 5_000;
-/// Some messages come from far ahead: their keys are still held when the segment that they are in is otherwise over, which
-/// therefore is rewritten.
+/// Some messages come from far ahead. Their keys are still held when all others of their segment
+/// have expired, so the segment is rewritten.
 const AHEAD: u64 = 10 * SPAN;
 const BATCH_MAX: u64 = 60;
-/// Steps back that a worker may reach for a key to forget or to insert again.
+/// How many steps back a worker may look for a key to remove or to insert again.
 const REACH: u64 = 20;
 
 pub(super) fn config() -> Config {
@@ -28,7 +28,7 @@ pub(super) struct Life {
     /// Different for each child over one directory.
     pub(super) number: u64,
     pub(super) workers: u64,
-    /// The clock of the cache at its beginning.
+    /// The cache's clock when the life begins.
     pub(super) start: u64,
 }
 
@@ -39,8 +39,8 @@ pub(super) enum Call {
     Insert(u64),
     InsertBatch(Vec<u64>),
     CommitBatch(Vec<u64>),
-    Forget(u64),
-    /// One of the keys that all workers want, at about the same time.
+    Remove(u64),
+    /// One of the keys that all workers insert, at about the same time.
     Contend,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Step {
     pub(super) ahead: u64,
 }
 
-/// As a cache is asked for it.
+/// The key that the cache gets.
 pub(super) fn key(id: u64) -> String {
     format!("{id:x}")
 }
@@ -67,18 +67,18 @@ impl Life {
         self.number << 48 | worker << 40 | step << 8
     }
 
-    /// Keys that all workers want.
+    /// Keys that all workers insert.
     pub(super) fn contended_id(&self, count: u64) -> u64 {
         self.first_id(0xff, count)
     }
 
-    /// Of a key that all workers want: the same for all, or else nobody knew when it may be forgotten. It moves about as
-    /// fast as the clock does.
+    /// The time of a key that all workers insert. It is the same for all of them; otherwise it
+    /// would not be known when the key may expire. It advances about as fast as the clock.
     pub(super) fn contended_time(&self, count: u64) -> u64 {
         self.start + AHEAD + 20 * count
     }
 
-    /// Keys that no child is given.
+    /// Keys that no child inserts.
     pub(super) fn unused_id(&self, count: u64) -> u64 {
         self.first_id(0xfe, count)
     }
@@ -96,14 +96,14 @@ impl Life {
             2 | 3 => Call::Insert(first),
             4 => Call::InsertBatch((first..=first + random.below(BATCH_MAX)).collect()),
             5 => Call::CommitBatch((first..=first + random.below(BATCH_MAX)).collect()),
-            6 => earlier(&mut random).map_or(Call::Contend, Call::Forget),
+            6 => earlier(&mut random).map_or(Call::Contend, Call::Remove),
             7 => earlier(&mut random).map_or(Call::Contend, Call::Insert),
             _ => Call::Contend,
         };
         Step { call, ahead }
     }
 
-    /// Whether the step makes a key of its own, and does not reach for another.
+    /// Whether the step has a key of its own, and not one of an earlier step.
     fn makes_key(&self, worker: u64, step: u64) -> bool {
         self.kind(worker, step) < 6
     }

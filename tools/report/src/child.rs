@@ -1,4 +1,5 @@
-//! Measurements that need a process of their own: memory that earlier work has left behind would hide in theirs.
+//! Measurements that need a process of their own, because memory that earlier work has freed would
+//! be reused.
 
 use crate::contenders::ENTRANTS;
 use crate::{latency, lineup, memory};
@@ -7,7 +8,7 @@ use std::process::{Command, Stdio};
 
 const FLAG: &str = "--child";
 
-/// Runs this program again for one measurement; what that wrote.
+/// Runs this program again for one measurement, and returns its output.
 pub(crate) fn ask(what: &str, name: &str, live: usize) -> Result<Vec<u8>> {
     eprintln!("{live} live keys: {what} of {name}");
     let mut command = Command::new(std::env::current_exe()?);
@@ -23,7 +24,7 @@ pub(crate) fn garbled(what: &str) -> Error {
     Error::other(format!("a child process wrote something else than the {what}"))
 }
 
-/// Takes the measurement that was asked for, if one was.
+/// Takes the measurement that the parent has asked for, if there is one.
 pub(crate) fn serve(args: &[String]) -> bool {
     let [flag, what, name, live] = args else { return false };
     let (true, Ok(live)) = (flag == FLAG, live.parse()) else { return false };

@@ -1,4 +1,4 @@
-//! What the crate promises of its speed and size, against what was measured.
+//! The promised figures of speed and size, against what was measured.
 
 use crate::{Results, Speed};
 
@@ -85,7 +85,7 @@ fn at_most(what: &'static str, unit: &'static str, measured: Option<f64>, must: 
 
 type Id = (&'static str, usize, usize);
 
-/// Nanoseconds per key of a contender, at so many live keys, with so many threads.
+/// Nanoseconds per key of a contender, with this many live keys and threads.
 fn ns_per_key(speeds: &[Speed], (name, live, threads): Id) -> Option<f64> {
     let is_it = |speed: &&Speed| (speed.name, speed.live, speed.threads) == (name, live, threads);
     speeds.iter().find(is_it).map(Speed::ns_per_key)

@@ -1,14 +1,15 @@
-//! What a journal costs, against the same work without one and against the disk's own limit; checks the figures that are
-//! promised and prints them as a table. Some minutes; 2 GiB of memory, 2 GiB of disk.
+//! What a journal costs, compared with the same work without one and with the disk's own speed.
+//! Checks the promised figures and prints them as a table. Takes some minutes, 2 GiB of memory and
+//! 2 GiB of disk.
 //!
 //! ```text
 //! cargo run --release -p oncewheel-report --bin journal-cost
 //!     -- --quick                                   a check that it works: a hundredth of the keys
-//! ONCEWHEEL_BENCH_DIR=/mnt/disk cargo run ...      on that disk, rather than among temporary files
+//! ONCEWHEEL_BENCH_DIR=/mnt/disk cargo run ...      on that disk, instead of the temporary directory
 //! ```
 
 use crate::contenders::{BATCH, JOURNALED, Scratch, config};
-use crate::speed;
+use crate::{machine, speed};
 use oncewheel::journal::Durability;
 use oncewheel::{Fingerprint, Timestamp, unsync::DedupCache};
 use std::fs::File;
@@ -20,14 +21,24 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// Keys in a batch that is synced.
 const SYNCED: usize = 1000;
 
-/// Measures and prints.
+const COMMAND: &str = "cargo run --release -p oncewheel-report --bin journal-cost";
+const METHOD: &str = "\
+Runs with and without a journal take turns, and so do `Power` and the bare writes. The workload is
+that of the other benchmarks: 5 % duplicates, one key expiring for each that enters, `observe`
+before every batch of 1,024. A key that is appended alone takes 56 bytes until it is compacted.
+";
+
+/// Measures, and prints `docs/benchmarks/journal.md`.
 pub fn journal_cost() -> Result<()> {
     let is_quick = std::env::args().any(|arg| arg == "--quick");
     let live = if is_quick { 100_000 } else { 10_000_000 };
+    println!("# What a journal costs\n\nMeasured on {}: {}.", machine::date(), machine::describe());
+    println!("To measure again, on an idle machine (one minute):\n\n    {COMMAND}\n");
     println!("| {live} live keys | must | measured |\n|---|--:|--:|");
     process(live, if is_quick { 3 } else { 9 });
     at_rest(live)?;
     power(if is_quick { 20 } else { 200 })?;
+    print!("\n{METHOD}");
     Ok(())
 }
 
@@ -47,13 +58,13 @@ fn process(live: usize, rounds: usize) {
     }
 }
 
-/// Filled, closed and opened again.
+/// A cache is filled, closed and opened again.
 fn at_rest(live: usize) -> Result<()> {
     let scratch = Scratch::new();
     let open = || DedupCache::open(scratch.path(), config(live), Durability::Process);
     let mut cache = open()?;
     let mut verdicts = Vec::new();
-    let keys: Vec<_> = (0..live as u64).map(|key| (cache.fingerprint(&key.to_le_bytes()), time(key, live))).collect();
+    let keys: Vec<_> = (0..live as u64).map(|key| (cache.fingerprint(key.to_le_bytes()), time(key, live))).collect();
     for batch in keys.chunks(BATCH) {
         cache.insert_batch(batch, &mut verdicts)?;
     }
@@ -76,7 +87,8 @@ fn time(key: u64, live: usize) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000 + key * 59_000 / live as u64)
 }
 
-/// `Durability::Power`, in turns with nothing but a write of as many bytes and a sync, in the same directory.
+/// `Durability::Power`, in turns with a bare write of as many bytes and a sync, in the same
+/// directory.
 fn power(rounds: usize) -> Result<()> {
     let scratch = Scratch::new();
     let mut cache = DedupCache::open(scratch.path().join("journal"), config(10_000_000), Durability::Power)?;

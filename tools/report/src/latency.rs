@@ -1,5 +1,5 @@
-//! How long single calls take, the slowest of all: while a cache grows from empty, while a tenth of its keys expires at
-//! once, and after.
+//! How long single calls take, the slowest above all: while a cache grows from empty, while a tenth
+//! of its keys expires at once, and after that.
 
 use crate::child;
 use crate::contenders::{BATCH, Contender, Delivery, Entrant, Stream};
@@ -12,15 +12,16 @@ pub(crate) const LATENCY: &str = "latency";
 const CALLS: [(&str, usize); 4] =
     [("oncewheel_unsync", 1), ("oncewheel_unsync_batch", 32), ("hashmap_fifo", 1), ("dashmap_wheel", 1)];
 
-/// Every run makes the very same calls, so what the system's scheduler adds to one run's slowest is not in another's.
+/// Every run makes the same calls. The delays that the system's scheduler adds are different in
+/// each run.
 const RUNS: usize = 3;
 
 pub(crate) struct Latency {
     pub(crate) name: &'static str,
     pub(crate) keys_per_call: usize,
-    /// Nanoseconds, shortest first: of each call the least of all runs.
+    /// In nanoseconds, shortest first. For each call, the least time of all runs.
     sorted: Vec<u32>,
-    /// The slowest call of each run, as it was.
+    /// The slowest call of each run, unchanged.
     pub(crate) worst_of_runs: Vec<u32>,
 }
 
@@ -33,7 +34,7 @@ impl Latency {
         self.sorted.len()
     }
 
-    /// How long the fastest of the slowest `share` of all calls took.
+    /// The time of the fastest among the slowest `share` of all calls.
     pub(crate) fn slowest(&self, share: f64) -> u32 {
         let slower = (self.sorted.len() as f64 * share) as usize;
         self.sorted[self.sorted.len() - slower.clamp(1, self.sorted.len())]
@@ -88,13 +89,13 @@ impl Probe {
 
     fn run(mut self, live: usize) -> Vec<u32> {
         let batches = |deliveries: u64| deliveries.div_ceil(BATCH as u64);
-        // The oldest message is not acknowledged, so the watermark stands while the queue goes on, for a window and a
-        // ninth.
+        // The oldest message is not acknowledged. So the watermark does not move while the queue
+        // goes on, for a window and a ninth.
         for at in 0..batches(self.stream.per_span() / 9 * 10) {
             self.take_batch(at == 0);
         }
         assert!(self.contender.held() > live / 100 * 99, "grown to {live} keys");
-        // Now it is: a tenth of all keys is due at once.
+        // Now it is acknowledged: a tenth of all keys is due at once.
         for _ in 0..batches(self.stream.per_span() / 2) {
             self.take_batch(true);
         }

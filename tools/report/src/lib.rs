@@ -1,4 +1,5 @@
-//! Compares this crate with what a user would take instead, and checks the figures that it promises.
+//! Compares this crate with what a user would choose instead, and checks the figures that it
+//! promises.
 //!
 //! ```text
 //! cargo run --release -p oncewheel-report     about 15 minutes, 12 GiB; writes docs/benchmarks/
@@ -64,21 +65,22 @@ impl Options {
     }
 }
 
-/// All that was measured.
+/// All measurements.
 struct Results {
-    /// The two sizes that the figures speak of: 1 and 10 million keys, but for `--quick`.
+    /// The two sizes that the figures refer to: 1 and 10 million keys, or less with `--quick`.
     small: usize,
     large: usize,
     speeds: Vec<Speed>,
-    /// The batch and the floor at `large` and ten times that, side by side; empty if not asked for.
+    /// The batch and the floor at `large` keys and ten times as many, side by side. Empty without
+    /// `--with-100m`.
     ten_times: Vec<Speed>,
     memories: Vec<Memory>,
-    /// What an `unsync` cache takes that has just been made.
+    /// The memory of a new `unsync` cache.
     empty_bytes: usize,
     latencies: Vec<Latency>,
 }
 
-/// The comparison, or the part of it that a child process was asked for.
+/// The comparison, or the part of it that this child process measures.
 pub fn report() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if child::serve(&args) {

@@ -1,5 +1,5 @@
-//! Which contenders are measured side by side, each line-up in a process of its own: in one that other caches have lived in,
-//! memory is scattered.
+//! Which contenders are measured side by side. Each line-up has a process of its own, because
+//! memory is scattered in a process in which other caches have lived.
 
 use crate::child;
 use crate::contenders::{ENTRANTS, Entrant, THREADED};
@@ -14,7 +14,7 @@ const QUICK_PLAN: Plan = Plan { rounds: 3, batches: 102 };
 
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Lineup {
-    /// All contenders: at 10 million keys they take 9 GiB.
+    /// All contenders. At 10 million keys they take 9 GiB.
     OneThread,
     TwoThreads,
     /// The batch and the floor, with the live keys and ten times as many.
@@ -64,7 +64,7 @@ pub(crate) fn serve(name: &str, live: usize, is_quick: bool) {
     }
 }
 
-/// What the child writes of it, and the parent reads.
+/// The child's output, which the parent parses.
 fn to_line(speed: &Speed) -> String {
     let missed = speed.missed.map_or("-".to_owned(), |missed| missed.to_string());
     let rounds: Vec<_> = speed.rounds.iter().map(f64::to_string).collect();

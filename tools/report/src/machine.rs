@@ -1,4 +1,4 @@
-//! On what the report was made, and when.
+//! The machine on which the report was made, and the date.
 
 use std::fs::read_to_string;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ fn field(path: &str, name: &str) -> Option<String> {
     Some(value.trim().to_owned())
 }
 
-/// Today, as year, month and day in UTC: Hinnant, "chrono-compatible low-level date algorithms" (2013).
+/// Today's date in UTC, by Hinnant, "chrono-compatible low-level date algorithms" (2013).
 pub(crate) fn date() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let days = seconds / 86_400 + 719_468; // since 0000-03-01, so that leap days come last

@@ -1,4 +1,4 @@
-//! Bytes per live key, by what the process takes more of the machine's memory.
+//! Bytes per live key, by the growth of the process's resident memory.
 
 use crate::child;
 use crate::contenders::{Buffers, ENTRANTS, Entrant, Team};
@@ -7,7 +7,7 @@ use std::io::{Error, Result};
 pub(crate) const FULL: &str = "memory";
 pub(crate) const EMPTY: &str = "memory-empty";
 
-/// Two fronts that differ in how they are called are one here.
+/// Contenders that differ from another only in how they are called.
 const SAME_AS_ANOTHER: [&str; 4] = ["floor", "oncewheel_unsync_batch", "oncewheel_sync_batch", "oncewheel_claim"];
 
 pub(crate) struct Memory {
@@ -15,13 +15,13 @@ pub(crate) struct Memory {
     pub(crate) live: usize,
     /// Growth of the process's resident memory.
     pub(crate) resident: usize,
-    /// What the cache itself says.
+    /// The cache's own count.
     pub(crate) counted: Option<usize>,
     pub(crate) held: usize,
 }
 
 impl Memory {
-    /// For each key that must be held; those that are held longer than needed are not an excuse.
+    /// Divided by the keys that must be held. Keys that are held longer than needed do not count.
     pub(crate) fn bytes_per_key(&self) -> f64 {
         self.resident as f64 / self.live as f64
     }
@@ -48,7 +48,7 @@ fn numbers(written: &[u8]) -> Result<Vec<usize>> {
     text.split_whitespace().map(|number| number.parse().map_err(Error::other)).collect()
 }
 
-/// In the child. Two windows and more, so that every table has come to the size that it stays at.
+/// In the child. Runs for more than two windows, so that every table has reached its final size.
 pub(crate) fn serve_full(entrant: &Entrant, live: usize) {
     let buffers = Buffers::new(1);
     let before = resident_bytes();
@@ -66,8 +66,8 @@ pub(crate) fn serve_empty(entrant: &Entrant, live: usize) {
     println!("{}", resident_bytes().saturating_sub(before).max(team.memory_counted().unwrap_or(0)));
 }
 
-/// Linux only. Exact, where `/proc/self/statm` lags behind by some pages for each processor; without the pages of the program
-/// itself, which come 16 at a time when it first runs there.
+/// Linux only. Exact, unlike `/proc/self/statm`, which is late by some pages for each processor.
+/// Without the pages of the program itself, which are loaded 16 at a time when it first runs there.
 fn resident_bytes() -> usize {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").expect("Linux with /proc mounted");
     let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));

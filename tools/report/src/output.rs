@@ -15,31 +15,36 @@ pub(crate) fn write(out: &Path, results: &Results, figures: &[Figure]) -> Result
 }
 
 const METHOD: &str = "\
-Every contender takes the same stream: 128-bit random keys, 5 % of them duplicates of uniform age within the window, time
-advancing as keys enter; each reports the duplicates that it finds and forgets what the window has left. Measured at
-steady state, one key expiring for each that enters, expiry included, hashing of longer keys not. The watermark moves
-once in 1,024 keys. All contenders of a table live in one process, which has done nothing before, and take turns in rounds; a
-figure is the median of its rounds. *Held* counts the keys in the cache after the last round; those beyond the live keys are
-held longer than needed.
+All contenders take the same stream: 128-bit random keys, 5 % of them duplicates of uniform age
+within the window, time advancing as keys enter. Each contender reports the duplicates that it finds
+and removes the keys that have left the window. All is measured at steady state, where one key
+expires for each that enters. Expiry is included; hashing of longer keys is not. The watermark moves
+once in 1,024 keys. All contenders of a table run in one process, which has done nothing before, and
+take turns in rounds. A figure is the median of its rounds. *Held* is the number of keys in the
+cache after the last round. Those beyond the live keys are held longer than needed.
 
-* `floor` remembers nothing: it reads and writes two random cache lines for each key, one for the key that enters and one
-  for the key that leaves, prefetched in groups of 32, over as many lines as this crate's index has (live keys / 5.85).
-* `dashmap_wheel`: `DashMap` and a mutexed wheel with a second copy of each key. `hashmap_fifo`: `hashbrown::HashMap` and a
-  FIFO of the same keys. `two_generations`: two `hashbrown::HashSet`s, rotated once a window. All with their own hashers.
-* `moka_ttl` knows only the wall clock, so its deliveries are paced to arrive one in 10 us, and only its own work is
-  timed. Its rounds are not interleaved with the others', or its keys would expire meanwhile.
-* `quick_cache` is bounded by the number of live keys and evicts what it likes.
-* Memory is the growth of the resident memory of a process that does nothing else, over two windows, divided by the live
-  keys. Latencies are of single calls, the clock's own 20 to 30 ns included; of three runs of the same calls, each call
-  counts with its least time, so that the system's scheduler is left out. The worst of each run is given too.
-* What a journal costs: [journal.md](journal.md).
+* `floor` is a lower bound without a cache. For each key it reads and writes two random cache lines,
+  one for the key that enters and one for the key that leaves, prefetched in groups of 32, over as
+  many lines as this crate's index has (live keys / 5.85).
+* `dashmap_wheel`: `DashMap` and a wheel behind a mutex, with a second copy of each key.
+  `hashmap_fifo`: `hashbrown::HashMap` and a FIFO of the same keys. `two_generations`: two
+  `hashbrown::HashSet`s, rotated once a window. All use their own hashers.
+* `moka_ttl` expires by the wall clock only. So its deliveries are paced to arrive one in 10 us, and
+  only its own work is timed. Its rounds are not interleaved with the others', because its keys
+  would expire meanwhile.
+* `quick_cache` is bounded by the number of live keys and evicts by its own policy.
+* Memory is the growth of the resident memory of a process that does nothing else, over two windows,
+  divided by the live keys.
+* Latencies are of single calls and include the clock's own 20 to 30 ns. Of three runs of the same
+  calls, each call counts with its least time, to leave out the system's scheduler. The worst of
+  each run is given, too.
+* The cost of a journal: [journal.md](journal.md).
 ";
 
 fn markdown(results: &Results, figures: &[Figure]) -> String {
     let mut text = String::from("# Benchmarks\n\n");
     let _ = writeln!(text, "Measured on {}: {}.", machine::date(), machine::describe());
-    text +=
-        "To repeat it, with nothing else running:\n\n    cargo run --release -p oncewheel-report -- --with-100m\n\n";
+    text += "To measure again, on an idle machine:\n\n    cargo run --release -p oncewheel-report -- --with-100m\n\n";
     text += &figures_table(figures);
     text += "\n![Time per key over live keys](time.svg)\n![Memory per key over live keys](memory.svg)\n";
     text += "![Time of single calls](latency.svg)\n\n";
@@ -157,7 +162,7 @@ fn latency_csv(results: &Results) -> String {
     csv
 }
 
-/// Three digits that count.
+/// Three significant digits.
 fn short(number: f64) -> String {
     match number.abs() {
         0.0 => "0".to_owned(),

@@ -75,7 +75,7 @@ fn lines(points: impl Fn(&str) -> Vec<(f64, f64)>) -> Vec<Line> {
     names.zip(&COLORS).map(line).filter(|line| !line.points.is_empty()).collect()
 }
 
-/// Blues and greens are ours.
+/// Ours are blue and green.
 const COLORS: [RGBColor; ENTRANTS.len()] = [
     RGBColor(0, 0, 0),
     RGBColor(0, 70, 200),
@@ -90,7 +90,7 @@ const COLORS: [RGBColor; ENTRANTS.len()] = [
     RGBColor(130, 130, 130),
 ];
 
-/// By how many calls there are to one that is as slow: 1 in 10, 100, 1000 and so on, to the slowest of all.
+/// By how many calls there are to one that is as slow: 10, 100, 1,000 and so on, up to all of them.
 fn latency_points(results: &Results, name: &str) -> Vec<(f64, f64)> {
     let Some(latency) = results.latencies.iter().find(|latency| latency.name == name) else { return Vec::new() };
     let calls = latency.calls() as f64;
@@ -152,7 +152,7 @@ impl Plot<'_> {
         Ok(())
     }
 
-    /// Names in the order of their lines, top to bottom, where the first of them ends.
+    /// The names in the order of their lines, top to bottom, at the end of the shortest line.
     fn draw_legend(&self, area: &Drawing<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
         let end = self.lines.iter().filter_map(|line| line.points.last()).map(|(x, _)| *x).fold(f64::MAX, f64::min);
         let height = |line: &Line| line.points.iter().rev().find(|(x, _)| *x <= end).map_or(0.0, |(_, y)| *y);

@@ -1,4 +1,5 @@
-//! Time per key, in rounds in which each contender has its turn, so that what else the machine does hits all alike.
+//! Time per key. The contenders take turns in rounds, so that other work on the machine affects all
+//! alike.
 
 use crate::contenders::{BATCH, Buffers, Entrant, Team};
 
@@ -15,9 +16,9 @@ pub(crate) struct Speed {
     /// Nanoseconds per key.
     pub(crate) rounds: Vec<f64>,
     pub(crate) held: usize,
-    /// The share of the duplicates that it took for fresh; `None` where it reports none.
+    /// The share of the duplicates that it answered as fresh. `None` if it reports no duplicates.
     pub(crate) missed: Option<f64>,
-    /// Or not promised to be.
+    /// `true` also if it does not promise to be.
     pub(crate) is_exact: bool,
 }
 
@@ -42,7 +43,7 @@ impl Speed {
     }
 }
 
-/// All entrants at steady state, side by side, each with so many live keys.
+/// All entrants at steady state, side by side, each with its number of live keys.
 pub(crate) fn measure<'a>(
     entrants: impl IntoIterator<Item = (&'a Entrant, usize)>,
     threads: usize,
@@ -64,8 +65,8 @@ pub(crate) fn measure<'a>(
         .into_iter()
         .map(|(entrant, live, team, rounds)| Speed::of(entrant, live, threads, &team, rounds))
         .collect();
-    // Its keys would expire while the others have their turn, so its rounds follow each other, alone. Since they are
-    // paced, they are few and short.
+    // Its keys would expire while the others take their turn, so its rounds are run alone. Because
+    // they are paced, they are few and short.
     for (entrant, live, mut team, _) in on_wall_clock {
         eprintln!("{live} live keys, {threads} threads: filling {}", entrant.name);
         team.fill(1.1);
@@ -77,7 +78,7 @@ pub(crate) fn measure<'a>(
 
 fn round(team: &mut Team, threads: usize, batches: u64) -> f64 {
     let batches = (batches / threads as u64).max(4);
-    // What the others have driven out of the processor's cache comes back untimed.
+    // First, untimed, what the others have evicted from the processor's cache is loaded again.
     team.run(batches / 4);
     team.run(batches).as_nanos() as f64 / (batches * (threads * BATCH) as u64) as f64
 }

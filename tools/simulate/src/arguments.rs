@@ -4,10 +4,10 @@ pub(crate) const USAGE: &str = "usage: simulate [--deliveries N] [--per-run N] [
 
 pub(crate) struct Arguments {
     pub(crate) deliveries: u64,
-    /// A run is no longer than this: then the next seed is taken.
+    /// The most deliveries in a run. Further deliveries are runs with the next seeds.
     pub(crate) per_run: u64,
     pub(crate) seed: u64,
-    /// All, if none is named.
+    /// All scenarios if `None`.
     pub(crate) scenario: Option<String>,
     pub(crate) table: bool,
 }

@@ -1,4 +1,4 @@
-//! What a worker asks the cache, in each way that there is, and what it does with the answer.
+//! What a worker asks the cache, in each way of consuming, and what it does with the answer.
 
 use super::broker::Delivery;
 use super::cache::{Cache, Key};
@@ -9,10 +9,11 @@ use super::world::{Action, World};
 use oncewheel::{Claimed, Error, Timestamp, Verdict};
 
 impl<C: Cache> World<'_, C> {
-    /// Asks the cache about each delivery and keeps those that are to be processed; whether the cache was full.
+    /// Asks the cache about each delivery and keeps those that are to be processed. Returns whether
+    /// the cache was full.
     pub(super) fn ask(&mut self, worker: usize) -> bool {
         if self.truth >= self.process.clock_read_at + CLOCK_READ_EVERY {
-            self.read_clock(); // it was held back meanwhile
+            self.read_clock(); // the prefetched delivery has waited meanwhile
         }
         let mut work = std::mem::take(&mut self.process.workers[worker].work);
         let mut verdicts = Vec::new();
@@ -41,7 +42,7 @@ impl<C: Cache> World<'_, C> {
                 None => {
                     is_full = true;
                     self.oracle.tally.answers.full += 1;
-                    self.schedule(SECOND, Action::GiveBack { message, number });
+                    self.schedule(SECOND, Action::Redeliver { message, number });
                 }
             }
             self.oracle.release(event);
@@ -51,7 +52,7 @@ impl<C: Cache> World<'_, C> {
         is_full
     }
 
-    /// A delivery is `Fresh`; whether there is more to do about it.
+    /// A delivery is `Fresh`. Returns whether there is more to do about it.
     fn begin(&mut self, item: &mut Item<C::Claim>) -> bool {
         let Delivery { event, message, number, .. } = item.delivery;
         match self.scenario.consumer.way {
@@ -60,16 +61,16 @@ impl<C: Cache> World<'_, C> {
                 self.oracle.claimed(event, self.process.now);
             }
             Way::Insert | Way::InsertBatch => {
-                item.is_recorded = true;
-                self.oracle.recorded(event);
+                item.is_committed = true;
+                self.oracle.committed(event);
             }
             Way::ProcessOnce if item.has_taken_effect => {
-                item.is_recorded = true;
+                item.is_committed = true;
                 self.oracle.effect(event);
-                self.oracle.recorded(event);
+                self.oracle.committed(event);
             }
             Way::ProcessOnce => {
-                self.schedule(SECOND, Action::GiveBack { message, number });
+                self.schedule(SECOND, Action::Redeliver { message, number });
                 self.oracle.release(event);
                 return false;
             }
@@ -81,7 +82,7 @@ impl<C: Cache> World<'_, C> {
         (self.scenario.producers.stamp != Stamp::Unknown).then_some(Timestamp::from_millis(delivery.time))
     }
 
-    /// `None` if the cache is full.
+    /// Returns `None` if the cache is full.
     fn ask_one(&mut self, item: &mut Item<C::Claim>) -> Option<Answer> {
         let (key, time): (Key, _) = (item.delivery.event.to_le_bytes(), self.msg_time(&item.delivery));
         let cache = self.process.cache.as_mut().expect("the process is up");
@@ -126,7 +127,7 @@ impl<C: Cache> World<'_, C> {
 
     fn refused(&mut self, error: &Error) {
         if !matches!(error, Error::Full { .. }) {
-            self.oracle.fail(format!("a delivery was answered: {error}"));
+            self.oracle.fail(format!("a delivery failed: {error}"));
         }
     }
 

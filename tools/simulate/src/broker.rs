@@ -1,10 +1,10 @@
-//! One queue of a broker: messages wait, are delivered, come back if they are not acknowledged, and are dropped when they
-//! are older than the retention.
+//! One queue of a broker. Messages wait, are delivered, are redelivered if they are not
+//! acknowledged, and are dropped when they are older than the retention.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-/// A stored message: where it lies, and which of those that lay there it is.
+/// A stored message: its index, and its generation among the messages that had this index.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MessageId {
     index: u32,
@@ -43,7 +43,7 @@ pub(crate) struct Broker {
     free: Vec<u32>,
     stored: u64,
     live: usize,
-    // Each of these still names messages that are gone; they are skipped when they come up.
+    // These may still name messages that are gone, which are skipped when they come up.
     ready: BinaryHeap<Reverse<(u64, MessageId)>>,
     by_time: BinaryHeap<Reverse<(u64, MessageId)>>,
     by_arrival: VecDeque<MessageId>,
@@ -81,20 +81,21 @@ impl Broker {
         None
     }
 
-    /// The visibility timeout of one delivery is over: the message comes again, if nobody has acknowledged it.
-    pub(crate) fn give_back(&mut self, id: MessageId, number: u32) -> bool {
+    /// The visibility timeout of one delivery has expired. The message becomes ready again, unless
+    /// it was acknowledged.
+    pub(crate) fn redeliver(&mut self, id: MessageId, number: u32) -> bool {
         let message = &mut self.messages[id.index as usize];
         let is_out = message.generation == id.generation && message.state == State::Delivered;
-        let comes_back = is_out && message.deliveries == number;
-        if comes_back {
+        let is_redelivered = is_out && message.deliveries == number;
+        if is_redelivered {
             message.state = State::Ready;
             self.ready.push(Reverse((message.order, id)));
         }
-        comes_back
+        is_redelivered
     }
 
-    /// The consumer's connection is gone: all that it had comes again.
-    pub(crate) fn give_all_back(&mut self) {
+    /// The consumer's connection is closed. All its messages become ready again.
+    pub(crate) fn redeliver_all(&mut self) {
         for (index, message) in self.messages.iter_mut().enumerate() {
             if message.state == State::Delivered {
                 message.state = State::Ready;
@@ -104,7 +105,7 @@ impl Broker {
         }
     }
 
-    /// Removes a message; `false` if it is gone already.
+    /// Removes a message. Returns `false` if it is gone already.
     pub(crate) fn acknowledge(&mut self, id: MessageId) -> bool {
         let message = &mut self.messages[id.index as usize];
         let is_there = message.generation == id.generation && message.state != State::Gone;
@@ -117,7 +118,7 @@ impl Broker {
         is_there
     }
 
-    /// Drops one message older than `oldest_kept`: its event.
+    /// Drops one message older than `oldest_kept`, and returns its event.
     pub(crate) fn drop_expired(&mut self, oldest_kept: u64) -> Option<u64> {
         let (time, id) = self.oldest()?;
         (time < oldest_kept).then(|| {
@@ -126,7 +127,7 @@ impl Broker {
         })
     }
 
-    /// The least time of all messages that are not acknowledged.
+    /// The least time of all unacknowledged messages.
     pub(crate) fn oldest(&mut self) -> Option<(u64, MessageId)> {
         while let Some(Reverse((time, id))) = self.by_time.peek().copied() {
             if self.is_there(id) {
@@ -137,7 +138,7 @@ impl Broker {
         None
     }
 
-    /// The time of the message that came first of those that are not acknowledged.
+    /// The time of the unacknowledged message that arrived first.
     pub(crate) fn head(&mut self) -> Option<u64> {
         while let Some(id) = self.by_arrival.front().copied() {
             if self.is_there(id) {
@@ -148,7 +149,8 @@ impl Broker {
         None
     }
 
-    /// The time of the next message to be delivered: what a broker would say that forgets the delivered ones.
+    /// The time of the next message to be delivered. A broker would report this if it did not count
+    /// the messages that are being processed.
     pub(crate) fn next_undelivered(&mut self) -> Option<u64> {
         while let Some(Reverse((_, id))) = self.ready.peek().copied() {
             let message = &self.messages[id.index as usize];
@@ -160,7 +162,7 @@ impl Broker {
         None
     }
 
-    /// How many messages wait or are being processed.
+    /// The number of messages that wait or are being processed.
     pub(crate) fn backlog(&self) -> usize {
         self.live
     }

@@ -10,7 +10,7 @@ pub(crate) type Key = [u8; 8];
 pub(crate) trait Cache: Sized {
     type Claim;
 
-    /// With a directory, a journal is kept there.
+    /// Keeps a journal in the directory, if there is one.
     fn open(config: Config, dir: Option<&Path>) -> Result<Self, Error>;
     fn claim(&mut self, key: Key, time: Option<Timestamp>) -> Result<Claimed<Self::Claim>, Error>;
     fn commit(&mut self, claim: Self::Claim) -> Result<(), Error>;

@@ -9,7 +9,7 @@ fn with(name: &'static str, shows: &'static [Sign], change: impl FnOnce(&mut Sce
     scenario
 }
 
-/// All scenarios; some are drawn from the seed.
+/// All scenarios. One is drawn from the seed.
 pub fn all(seed: u64) -> Vec<Scenario> {
     let mut scenarios = ways_to_consume();
     scenarios.extend(queues());
@@ -21,25 +21,25 @@ pub fn all(seed: u64) -> Vec<Scenario> {
 
 fn ways_to_consume() -> Vec<Scenario> {
     vec![
-        with("plain", &[Sign::ForgottenOnTime], |_| {}),
-        with("milliseconds", &[Sign::ForgottenOnTime], |s| {
+        with("plain", &[Sign::Expired], |_| {}),
+        with("milliseconds", &[Sign::Expired], |s| {
             (s.producers.gap, s.producers.retry_max, s.producers.network_max) = (10, 300, 50);
             (s.producers.ack_lost, s.broker.ack_lost, s.consumer.fails, s.consumer.observes) = (2, 0, 0, 1);
         }),
-        with("process-once", &[Sign::ForgottenOnTime], |s| {
+        with("process-once", &[Sign::Expired], |s| {
             (s.consumer.way, s.consumer.fails, s.consumer.front) = (Way::ProcessOnce, 20, Front::Sync);
         }),
-        with("insert", &[Sign::ForgottenOnTime], |s| s.consumer.way = Way::Insert),
-        with("insert-batches", &[Sign::ForgottenOnTime], |s| {
+        with("insert", &[Sign::Expired], |s| s.consumer.way = Way::Insert),
+        with("insert-batches", &[Sign::Expired], |s| {
             (s.consumer.way, s.consumer.batch, s.consumer.workers) = (Way::InsertBatch, 100, 2);
             (s.consumer.front, s.producers.gap, s.consumer.processing_max) = (Front::Sync, 2, 100);
         }),
-        with("commit-batches", &[Sign::ForgottenOnTime, Sign::InFlight], |s| {
+        with("commit-batches", &[Sign::Expired, Sign::InFlight], |s| {
             (s.consumer.way, s.consumer.batch, s.producers.gap) = (Way::CommitBatch, 50, 20);
             (s.consumer.processing_max, s.producers.retry_max) = (2 * SECOND, MINUTE);
         }),
-        with("workers", &[Sign::ForgottenOnTime, Sign::InFlight], |s| workers(s, Front::Sync)),
-        with("workers-unsync", &[Sign::ForgottenOnTime, Sign::InFlight], |s| workers(s, Front::Unsync)),
+        with("workers", &[Sign::Expired, Sign::InFlight], |s| workers(s, Front::Sync)),
+        with("workers-unsync", &[Sign::Expired, Sign::InFlight], |s| workers(s, Front::Unsync)),
         with("leases", &[Sign::TakenOver, Sign::ClaimsLost], |s| {
             workers(s, Front::Sync);
             (s.consumer.hangs, s.consumer.hang_max, s.consumer.lease) = (10, 20 * SECOND, Some(3 * SECOND));
@@ -50,11 +50,11 @@ fn ways_to_consume() -> Vec<Scenario> {
             (s.consumer.prefetch_max, s.consumer.batch) = (10 * MINUTE, 100);
             (s.producers.gap, s.broker.visibility, s.broker.retention) = (SECOND, 2 * MINUTE, None);
         }),
-        with("full", &[Sign::Full, Sign::ForgottenOnTime], |s| {
+        with("full", &[Sign::Full, Sign::Expired], |s| {
             (s.broker.min_msg_time, s.broker.retention) = (MinMode::Null, Some(HOUR));
             (s.producers.has_bursts, s.consumer.max_keys) = (true, 20_000);
         }),
-        with("full-batches", &[Sign::Full, Sign::ForgottenOnTime], |s| {
+        with("full-batches", &[Sign::Full, Sign::Expired], |s| {
             (s.broker.min_msg_time, s.broker.retention) = (MinMode::Null, Some(HOUR));
             (s.producers.has_bursts, s.consumer.max_keys) = (true, 20_000);
             (s.consumer.way, s.consumer.batch, s.consumer.front) = (Way::InsertBatch, 30, Front::Sync);
@@ -62,10 +62,10 @@ fn ways_to_consume() -> Vec<Scenario> {
     ]
 }
 
-/// Deliveries that overlap: slow workers, and a broker that gives up on them soon.
+/// Deliveries that overlap: slow workers, and a short visibility timeout.
 fn workers(s: &mut Scenario, front: Front) {
     (s.consumer.front, s.consumer.workers) = (front, 8);
-    (s.consumer.processing_max, s.consumer.settling_max) = (SECOND, 200);
+    (s.consumer.processing_max, s.consumer.commit_delay_max) = (SECOND, 200);
     (s.broker.visibility, s.consumer.hangs, s.consumer.fails) = (1_500, 3_000, 50);
 }
 
@@ -74,7 +74,7 @@ fn stalls(s: &mut Scenario) {
 }
 
 fn queues() -> Vec<Scenario> {
-    let forgets = &[Sign::ForgottenOnTime];
+    let expires = &[Sign::Expired];
     let min = |name, shows, mode| {
         with(name, shows, move |s| {
             stalls(s);
@@ -82,72 +82,72 @@ fn queues() -> Vec<Scenario> {
         })
     };
     vec![
-        with("stalls", forgets, stalls),
-        with("retention", &[Sign::ForgottenOnTime, Sign::Dropped], |s| {
+        with("stalls", expires, stalls),
+        with("retention", &[Sign::Expired, Sign::Dropped], |s| {
             stalls(s);
             (s.broker.retention, s.consumer.stall_every) = (Some(HOUR), HOUR);
         }),
-        with("null-and-short-retention", &[Sign::ForgottenOnTime, Sign::Dropped], |s| {
+        with("null-and-short-retention", &[Sign::Expired, Sign::Dropped], |s| {
             stalls(s);
             (s.broker.retention, s.broker.min_msg_time) = (Some(HOUR), MinMode::Null);
             s.consumer.stall_every = HOUR;
         }),
-        with("unknown-times", forgets, |s| {
+        with("unknown-times", expires, |s| {
             stalls(s);
             s.producers.stamp = Stamp::Unknown;
         }),
-        with("unordered", forgets, |s| {
+        with("unordered", expires, |s| {
             workers(s, Front::Sync);
             (s.broker.min_msg_time, s.broker.disorder) = (MinMode::Head, 200);
         }),
-        with("producers-clocks", forgets, |s| {
+        with("producers-clocks", expires, |s| {
             stalls(s);
             (s.producers.stamp, s.broker.min_msg_time, s.broker.disorder) = (Stamp::Producer, MinMode::Head, 10);
         }),
-        with("clocks", forgets, |s| {
+        with("clocks", expires, |s| {
             stalls(s);
             (s.clock_bound, s.producers.stamp, s.broker.disorder) = (2 * MINUTE, Stamp::Producer, 10);
         }),
-        with("brokers-clock", forgets, |s| {
+        with("brokers-clock", expires, |s| {
             stalls(s);
             (s.clock_bound, s.broker.retention) = (2 * MINUTE, Some(3 * HOUR));
         }),
         min("null", &[], MinMode::Null),
-        min("stale", forgets, MinMode::Stale(20 * MINUTE)),
-        min("frozen", forgets, MinMode::Frozen),
-        min("wrong-unit", &[Sign::ForgottenOnTime, Sign::RefusedTimes, Sign::StepsBack], MinMode::WrongUnit),
-        min("steps-back", &[Sign::ForgottenOnTime, Sign::StepsBack], MinMode::StepsBack),
+        min("stale", expires, MinMode::Stale(20 * MINUTE)),
+        min("frozen", expires, MinMode::Frozen),
+        min("wrong-unit", &[Sign::Expired, Sign::RejectedWatermarks, Sign::WatermarkRegressions], MinMode::WrongUnit),
+        min("steps-back", &[Sign::Expired, Sign::WatermarkRegressions], MinMode::StepsBack),
     ]
 }
 
 fn crashes() -> Vec<Scenario> {
     vec![
-        with("crashes", &[Sign::Restart, Sign::Window, Sign::ForgottenOnTime], |s| crashing(s, Front::Unsync, false)),
-        with("crashes-workers", &[Sign::Restart, Sign::Window, Sign::ForgottenOnTime], |s| {
+        with("crashes", &[Sign::Restart, Sign::BeforeCommit, Sign::Expired], |s| crashing(s, Front::Unsync, false)),
+        with("crashes-workers", &[Sign::Restart, Sign::BeforeCommit, Sign::Expired], |s| {
             workers(s, Front::Sync);
             crashing(s, Front::Sync, false);
         }),
-        with("journal", &[Sign::Crashes, Sign::Window, Sign::ForgottenOnTime], |s| crashing(s, Front::Unsync, true)),
-        with("journal-workers", &[Sign::Crashes, Sign::Window, Sign::ForgottenOnTime], |s| {
+        with("journal", &[Sign::Crashes, Sign::BeforeCommit, Sign::Expired], |s| crashing(s, Front::Unsync, true)),
+        with("journal-workers", &[Sign::Crashes, Sign::BeforeCommit, Sign::Expired], |s| {
             workers(s, Front::Sync);
             crashing(s, Front::Sync, true);
         }),
-        with("journal-batches", &[Sign::Crashes, Sign::Window, Sign::ForgottenOnTime], |s| {
+        with("journal-batches", &[Sign::Crashes, Sign::BeforeCommit, Sign::Expired], |s| {
             crashing(s, Front::Sync, true);
             (s.consumer.way, s.consumer.batch, s.consumer.crashes) = (Way::CommitBatch, 50, 4_000);
             s.consumer.stall_every = 2 * HOUR;
         }),
-        with("journal-insert", &[Sign::Crashes, Sign::LostOnSight, Sign::ForgottenOnTime], |s| {
+        with("journal-insert", &[Sign::Crashes, Sign::LostAfterInsert, Sign::Expired], |s| {
             crashing(s, Front::Unsync, true);
             (s.consumer.way, s.consumer.batch) = (Way::InsertBatch, 10);
         }),
     ]
 }
 
-/// A crash in a few thousand steps, with minutes of downtime.
+/// A crash every few thousand steps, with minutes of downtime.
 fn crashing(s: &mut Scenario, front: Front, journal: bool) {
     (s.consumer.front, s.consumer.journal, s.consumer.crashes) = (front, journal, 5_000);
-    (s.consumer.settling_max, s.consumer.down_max, s.broker.notices_crashes) = (20, 10 * MINUTE, !journal);
+    (s.consumer.commit_delay_max, s.consumer.down_max, s.broker.notices_crashes) = (20, 10 * MINUTE, !journal);
     (s.producers.gap, s.broker.ack_lost) = (SECOND, 20);
 }
 
@@ -157,10 +157,10 @@ fn broken() -> Vec<Scenario> {
             stalls(s);
             (s.producers.retry_max, s.broken) = (HOUR, Broken::Retry(6));
         }),
-        with("broken-rewind", &[Sign::TooOld, Sign::StepsBack], |s| {
+        with("broken-rewind", &[Sign::TooOld, Sign::WatermarkRegressions], |s| {
             (s.broken, s.broker.rewind_every) = (Broken::Watermark, HOUR);
         }),
-        with("broken-min-too-high", &[Sign::TooOld, Sign::RefusedTimes], |s| {
+        with("broken-min-too-high", &[Sign::TooOld, Sign::RejectedWatermarks], |s| {
             stalls(s);
             (s.broken, s.broker.min_msg_time) = (Broken::Watermark, MinMode::TooHigh(30 * MINUTE));
         }),
@@ -172,20 +172,20 @@ fn broken() -> Vec<Scenario> {
         with("broken-clock-ahead", &[Sign::TooOld], |s| {
             (s.broken, s.broker.retention) = (Broken::ClockJump(3 * HOUR as i64), Some(2 * HOUR));
         }),
-        with("broken-clock-behind", &[Sign::ClampedTimes, Sign::RefusedTimes], |s| {
+        with("broken-clock-behind", &[Sign::ClampedTimes, Sign::RejectedWatermarks], |s| {
             s.broken = Broken::ClockJump(-2 * HOUR as i64);
         }),
         with("broken-producers-clocks", &[Sign::ClampedTimes], |s| {
             stalls(s);
             (s.producers.stamp, s.broken) = (Stamp::ProducerAhead, Broken::Clamps);
         }),
-        with("broken-forget-oldest", &[Sign::ForgottenEarly, Sign::Doubled], |s| {
-            (s.consumer.max_keys, s.consumer.forgets_oldest) = (500, true);
+        with("broken-evict-oldest", &[Sign::Evicted, Sign::Doubled], |s| {
+            (s.consumer.max_keys, s.consumer.evicts_oldest) = (500, true);
         }),
     ]
 }
 
-/// Anything goes, as long as the assumptions hold.
+/// Random settings under which the assumptions hold.
 fn drawn(seed: u64) -> Scenario {
     let random = &mut Random::new(!seed);
     with("drawn", &[], |s| {
@@ -219,11 +219,11 @@ fn drawn(seed: u64) -> Scenario {
         };
         s.consumer.batch = random.pick(&[1, 1, 10]);
         s.consumer.processing_max = s.producers.gap * s.consumer.workers as u64 / 4;
-        s.consumer.settling_max = random.pick(&[0, s.consumer.processing_max / 2]);
+        s.consumer.commit_delay_max = random.pick(&[0, s.consumer.processing_max / 2]);
         s.consumer.fails = random.pick(&[0, 50, 1000]);
         s.consumer.lease = random.pick(&[None, Some(SECOND), Some(MINUTE)]);
         if s.producers.gap == SECOND {
-            // Hours of backlog are not too many messages.
+            // Then hours of backlog are not too many messages.
             s.consumer.hangs = random.pick(&[0, 0, 10_000]);
             s.consumer.crashes = random.pick(&[0, 5_000]);
             s.consumer.stall_every = random.pick(&[0, 2 * HOUR]);
@@ -232,7 +232,8 @@ fn drawn(seed: u64) -> Scenario {
     })
 }
 
-/// What is compared with a time to live, on a queue that keeps messages for a day.
+/// The settings in which the watermark is compared with a time to live. The queue keeps messages
+/// for a day.
 pub fn compared() -> Vec<(&'static str, Scenario)> {
     vec![
         ("normal running", with("running", &[], |s| s.producers.goes_to_limits = false)),

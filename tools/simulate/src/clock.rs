@@ -1,4 +1,4 @@
-//! A clock that drifts, and that is set right now and then, which makes it step forward or back.
+//! A clock that drifts. Now and then it is set right, and so steps forward or back.
 
 use super::random::Random;
 

@@ -1,5 +1,5 @@
-//! The consumer's workers: they take messages, ask the cache, let the effects happen, commit and acknowledge; the
-//! process may crash anywhere in between.
+//! The consumer's workers. They take messages, ask the cache, let the effects happen, commit and
+//! acknowledge. The process may crash anywhere in between.
 
 use super::broker::Delivery;
 use super::cache::Cache;
@@ -10,7 +10,7 @@ use oncewheel::Error;
 
 /// What a worker does next.
 enum Step {
-    /// Wait up to so many milliseconds, and then this.
+    /// Waits up to this many milliseconds, and continues with this phase.
     Next(Phase, u64),
     Idle,
     Crash,
@@ -28,7 +28,7 @@ impl<C: Cache> World<'_, C> {
         self.schedule(after, Action::Turn { worker, incarnation: self.process.incarnation });
     }
 
-    /// A worker goes on until it has to wait.
+    /// A worker continues until it has to wait.
     pub(super) fn turn(&mut self, worker: usize, incarnation: u32) {
         if self.process.incarnation != incarnation || self.process.cache.is_none() {
             return;
@@ -68,10 +68,10 @@ impl<C: Cache> World<'_, C> {
                 }
             }
             Phase::Effect if self.crash_now() || self.effect(worker) || self.crash_now() => Step::Crash,
-            Phase::Effect => Step::Next(Phase::Commit, consumer.settling_max),
+            Phase::Effect => Step::Next(Phase::Commit, consumer.commit_delay_max),
             Phase::Commit if self.commit(worker) => Step::Crash,
-            Phase::Commit => Step::Next(Phase::Acknowledge, consumer.settling_max),
-            Phase::Acknowledge if self.crash_now() || self.settle(worker) || self.crash_now() => Step::Crash,
+            Phase::Commit => Step::Next(Phase::Acknowledge, consumer.commit_delay_max),
+            Phase::Acknowledge if self.crash_now() || self.acknowledge_all(worker) || self.crash_now() => Step::Crash,
             Phase::Acknowledge => Step::Next(Phase::Take, 0),
         }
     }
@@ -96,15 +96,15 @@ impl<C: Cache> World<'_, C> {
         for _ in 0..size {
             let Some(delivery) = self.broker.deliver() else { break };
             self.oracle.hold(delivery.event);
-            let back = Action::GiveBack { message: delivery.message, number: delivery.number };
-            self.schedule(self.scenario.broker.visibility, back);
-            let item = Item { delivery, claim: None, claimed_at: 0, is_recorded: false, has_taken_effect: false };
+            let redelivery = Action::Redeliver { message: delivery.message, number: delivery.number };
+            self.schedule(self.scenario.broker.visibility, redelivery);
+            let item = Item { delivery, claim: None, claimed_at: 0, is_committed: false, has_taken_effect: false };
             self.process.workers[worker].work.push(item);
         }
         !self.process.workers[worker].work.is_empty()
     }
 
-    /// The effects of a batch; `true` if the process crashed among them.
+    /// The effects of a batch. Returns `true` if the process crashed among them.
     fn effect(&mut self, worker: usize) -> bool {
         let mut at = 0;
         while at < self.process.workers[worker].work.len() {
@@ -113,9 +113,9 @@ impl<C: Cache> World<'_, C> {
             if item.claim.is_some() && !self.is_draining && self.random.one_in(self.scenario.consumer.fails) {
                 let item = self.process.workers[worker].work.remove(at);
                 self.oracle.unclaimed(event, item.claimed_at);
-                let claim = item.claim.expect("was looked at");
+                let claim = item.claim.expect("just checked");
                 self.process.cache().abort(claim);
-                self.schedule(SECOND, Action::GiveBack { message, number });
+                self.schedule(SECOND, Action::Redeliver { message, number });
                 self.oracle.release(event);
                 continue;
             }
@@ -131,7 +131,7 @@ impl<C: Cache> World<'_, C> {
         false
     }
 
-    /// The commits of a batch; `true` if the process crashed among them.
+    /// The commits of a batch. Returns `true` if the process crashed among them.
     fn commit(&mut self, worker: usize) -> bool {
         if self.scenario.consumer.way == Way::CommitBatch {
             let work = &mut self.process.workers[worker].work;
@@ -139,12 +139,12 @@ impl<C: Cache> World<'_, C> {
             let committed = match self.process.cache().commit_batch(claims) {
                 Ok(committed) => committed,
                 Err(error) => {
-                    self.oracle.fail(format!("a batch of commits was answered: {error}"));
+                    self.oracle.fail(format!("a batch of commits failed: {error}"));
                     return false;
                 }
             };
             for position in (0..self.process.workers[worker].work.len()).rev() {
-                self.committed(worker, position, !committed.contains(position));
+                self.commit_returned(worker, position, !committed.contains(position));
             }
             return false;
         }
@@ -154,9 +154,9 @@ impl<C: Cache> World<'_, C> {
                 let committed = self.process.cache().commit(claim);
                 let is_lost = committed == Err(Error::ClaimLost);
                 if let (false, Err(error)) = (is_lost, &committed) {
-                    self.oracle.fail(format!("a commit was answered: {error}"));
+                    self.oracle.fail(format!("a commit failed: {error}"));
                 }
-                self.committed(worker, at, is_lost);
+                self.commit_returned(worker, at, is_lost);
                 at += usize::from(!is_lost);
                 if self.crash_now() {
                     return true;
@@ -168,12 +168,12 @@ impl<C: Cache> World<'_, C> {
         false
     }
 
-    fn committed(&mut self, worker: usize, position: usize, is_lost: bool) {
+    fn commit_returned(&mut self, worker: usize, position: usize, is_lost: bool) {
         let work = &mut self.process.workers[worker].work;
         let item = &mut work[position];
-        item.is_recorded = true;
+        item.is_committed = true;
         let event = item.delivery.event;
-        self.oracle.commit_answered(event, item.claimed_at, self.process.now, is_lost);
+        self.oracle.commit_returned(event, item.claimed_at, self.process.now, is_lost);
         if is_lost {
             work.remove(position);
             self.oracle.tally.claims_lost += 1;
@@ -181,8 +181,8 @@ impl<C: Cache> World<'_, C> {
         }
     }
 
-    /// The acknowledgements of a batch; `true` if the process crashed among them.
-    fn settle(&mut self, worker: usize) -> bool {
+    /// The acknowledgements of a batch. Returns `true` if the process crashed among them.
+    fn acknowledge_all(&mut self, worker: usize) -> bool {
         while let Some(item) = self.process.workers[worker].work.pop() {
             self.send_acknowledgement(item.delivery);
             self.oracle.release(item.delivery.event);

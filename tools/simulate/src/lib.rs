@@ -1,5 +1,5 @@
-//! A queue in a box: producers, network, broker, consumers and clocks in simulated time, with an oracle that knows of
-//! every event how often it has taken effect. The same seed gives the same run.
+//! A simulated queue: producers, network, broker, consumers and clocks in simulated time. An oracle
+//! knows how often every event has taken effect. The same seed gives the same run.
 
 mod asking;
 mod broker;
@@ -29,8 +29,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use world::World;
 
-/// Runs a scenario until so many messages were delivered and every event is settled, and checks it. With `compares`, what
-/// one would take instead is asked about the same deliveries.
+/// Runs a scenario for this many deliveries, and then until no event is pending, and checks it.
+/// With `compares`, the alternatives decide about the same deliveries.
 pub fn run(scenario: &Scenario, seed: u64, deliveries: u64, compares: bool) -> Result<Tally, String> {
     let dir = scenario.consumer.journal.then(Scratch::new);
     let dir = dir.as_ref().map(|scratch| scratch.0.as_path());

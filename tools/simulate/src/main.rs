@@ -1,12 +1,12 @@
-//! Runs the library against a simulated queue, checks that nothing takes effect twice or is lost, and compares it with
-//! caches that go by the wall clock.
+//! Runs the library against a simulated queue, checks that no event takes effect twice or is lost,
+//! and compares it with caches that expire keys by the wall clock.
 //!
 //! ```text
 //! cargo run --release -p oncewheel-simulate -- --deliveries 1000000
 //! cargo run --release -p oncewheel-simulate -- --scenario stalls --seed 7 --deliveries 100000
 //! cargo run --release -p oncewheel-simulate -- --table --deliveries 1000000
 //! ```
-#![allow(clippy::print_stdout, reason = "that is what it is for")]
+#![allow(clippy::print_stdout, reason = "a program that prints its results")]
 
 mod arguments;
 mod table;
@@ -28,8 +28,9 @@ fn main() -> ExitCode {
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Takes scenarios in turn, each with the next seed in the next round, until so many messages were delivered; the drains at the
-/// ends come on top. Two threads or more share the runs.
+/// Runs the scenarios in turn, in each round with the next seed, until this many messages were
+/// delivered. The deliveries that drain the queues at the ends are extra. Several threads share the
+/// runs.
 fn run_all(arguments: &Arguments) -> bool {
     let scenarios = |seed| -> Vec<Scenario> {
         let mut all = oncewheel_simulate::all(seed);
@@ -42,7 +43,7 @@ fn run_all(arguments: &Arguments) -> bool {
     let width = scenarios(arguments.seed).len() as u64;
     if width == 0 {
         let names: Vec<_> = oncewheel_simulate::all(0).iter().map(|scenario| scenario.name).collect();
-        eprintln!("there is no such scenario; there are: {}", names.join(", "));
+        eprintln!("unknown scenario; the scenarios are: {}", names.join(", "));
         return false;
     }
     let per_run = (arguments.deliveries / width).clamp(1, arguments.per_run);
@@ -81,17 +82,17 @@ fn run_all(arguments: &Arguments) -> bool {
 fn line(tally: &Tally) -> String {
     let (doubled, library) = (&tally.doubled, &tally.library);
     format!(
-        "{:>8} events {:>8} deliveries {:>4} h | effects doubled: window {} restart {} taken over {} broken {} | lost on \
-         sight {} dropped {} dead letters {} | crashes {} stalls {} | in flight {} full {} too old {} late {} clamped {} \
-         refused {} back {} | keys {} of {} backlog",
+        "{:>8} events {:>8} deliveries {:>4} h | effects doubled: before commit {} restart {} taken over {} broken {} | lost \
+         after insert {} dropped {} dead letters {} | crashes {} stalls {} | in flight {} full {} too old {} late {} \
+         clamped {} rejected {} regressions {} | keys {} of {} backlog",
         tally.events,
         tally.deliveries,
         tally.time / 3_600_000,
-        doubled.window,
+        doubled.before_commit,
         doubled.restart,
         doubled.taken_over,
         doubled.broken,
-        tally.lost_on_sight,
+        tally.lost_after_insert,
         tally.dropped,
         tally.dead_lettered,
         tally.crashes,

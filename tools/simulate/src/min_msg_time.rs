@@ -1,4 +1,4 @@
-//! What the broker says about its oldest message: the truth, and all that it is taken for.
+//! What the broker reports about its oldest message: the truth, and what reports it instead.
 
 use super::broker::Broker;
 use super::random::Random;
@@ -16,12 +16,13 @@ impl Reporter {
         Self { mode, kept: MinMsgTime::Unknown, kept_until: 0 }
     }
 
-    /// The answer to a question asked at `truth`, which was `asked_at` by the clock of whoever notes that down.
+    /// The answer to a request made at `truth`, which is `asked_at` by the clock that notes the
+    /// request.
     pub(crate) fn report(&mut self, broker: &mut Broker, truth: u64, asked_at: u64, random: &mut Random) -> MinMsgTime {
         let empty = MinMsgTime::Empty { observed_at: Timestamp::from_millis(asked_at) };
         let known = |time: u64| MinMsgTime::Known(Timestamp::from_millis(time));
         let exact = broker.oldest().map_or(empty, |(time, _)| known(time));
-        let bent = |change: &dyn Fn(u64) -> u64| known(change(millis(exact)));
+        let changed = |change: &dyn Fn(u64) -> u64| known(change(millis(exact)));
         match self.mode {
             MinMode::Exact => exact,
             MinMode::Head => broker.head().map_or(empty, known),
@@ -34,15 +35,15 @@ impl Reporter {
             MinMode::Null => random.pick(&[MinMsgTime::Unknown, known(0)]),
             MinMode::WrongUnit if random.one_in(20) => {
                 let change = random.pick(&[|t| t / 1_000, |t| t * 1_000, |t: u64| t * 1_000_000]);
-                bent(&change)
+                changed(&change)
             }
             MinMode::StepsBack if random.one_in(10) => {
                 let by = random.extreme(3 * HOUR);
-                bent(&|time| time - by)
+                changed(&|time| time - by)
             }
             MinMode::TooHigh(by) => {
                 let by = random.extreme(by);
-                bent(&|time| time + by)
+                changed(&|time| time + by)
             }
             MinMode::WrongUnit | MinMode::StepsBack => exact,
         }
@@ -57,7 +58,7 @@ impl Reporter {
     }
 }
 
-/// As brokers report it: null is 0.
+/// As brokers report it, with 0 for null.
 pub(crate) fn millis(min_msg_time: MinMsgTime) -> u64 {
     match min_msg_time {
         MinMsgTime::Known(time) | MinMsgTime::Empty { observed_at: time } => time.as_millis(),

@@ -1,6 +1,7 @@
-//! Knows of every event what has happened to it, and says when the cache's answer, or what came of it, is wrong.
+//! Knows what has happened to every event, and finds wrong answers of the cache and wrong effects.
 //!
-//! An event is forgotten here once no copy of it is left anywhere, so that memory follows the backlog and not the run.
+//! An event is dropped here once no copy of it is left anywhere, so memory grows with the backlog
+//! and not with the run.
 
 use super::tally::{Excuse, Tally};
 use std::collections::VecDeque;
@@ -13,29 +14,29 @@ pub(crate) enum Answer {
     TooOld,
 }
 
-/// What the scenario grants.
+/// What the scenario allows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    /// `max_retry + max_network`, as the cache was told.
+    /// `max_retry + max_network` of the cache's configuration.
     pub(crate) span: u64,
-    /// Keys may be forgotten early: asked for, or times were clamped.
-    pub(crate) forgets_early: bool,
+    /// Keys may be gone before their deadline: eviction is on, or times are clamped.
+    pub(crate) may_lose_keys: bool,
     pub(crate) lease: Option<u64>,
 }
 
 #[derive(Default)]
 struct Event {
-    /// Attempts, copies and deliveries that something may still come of.
+    /// Attempts, copies and deliveries that can still have an effect.
     pending: u32,
     is_stored: bool,
     is_delivered: bool,
     is_acknowledged: bool,
     is_too_old: bool,
-    is_lost_on_sight: bool,
+    is_lost_after_insert: bool,
     /// The earliest and latest time of a stored copy.
     first: u64,
     last: u64,
-    /// The state of knowledge in which the key was last committed; 0: never.
+    /// The generation of the cache in which the key was last committed; 0: never.
     committed_in: u32,
     /// When the open claim was made, if there is one.
     claimed_at: Option<u64>,
@@ -49,20 +50,20 @@ pub(crate) struct Oracle {
     terms: Terms,
     base: u64,
     events: VecDeque<Event>,
-    /// Goes up where all keys are lost: at a restart without a journal.
-    knowledge: u32,
+    /// Increases when all keys are lost: at a restart without a journal.
+    generation: u32,
     pub(crate) tally: Tally,
-    /// What was found wrong first.
+    /// The first failure.
     pub(crate) failure: Option<String>,
 }
 
 impl Oracle {
     pub(crate) fn new(terms: Terms) -> Self {
         let (events, tally) = (VecDeque::new(), Tally::default());
-        Self { terms, base: 0, events, knowledge: 1, tally, failure: None }
+        Self { terms, base: 0, events, generation: 1, tally, failure: None }
     }
 
-    /// How many events are not settled yet.
+    /// The number of events that are still pending.
     pub(crate) fn open_events(&self) -> usize {
         self.events.len()
     }
@@ -75,7 +76,7 @@ impl Oracle {
         &mut self.events[(event - self.base) as usize]
     }
 
-    /// A new event, held once.
+    /// A new event, with one pending attempt.
     pub(crate) fn produce(&mut self) -> u64 {
         self.events.push_back(Event { pending: 1, first: u64::MAX, ..Event::default() });
         self.tally.events += 1;
@@ -86,11 +87,11 @@ impl Oracle {
         self.event(event).pending += 1;
     }
 
-    /// Nothing more comes of one attempt, copy or delivery.
+    /// An attempt, copy or delivery has ended.
     pub(crate) fn release(&mut self, event: u64) {
         self.event(event).pending -= 1;
         while self.events.front().is_some_and(|event| event.pending == 0) {
-            let event = self.events.pop_front().expect("there is a front");
+            let event = self.events.pop_front().expect("not empty");
             self.judge(self.base, &event);
             self.base += 1;
         }
@@ -100,8 +101,8 @@ impl Oracle {
     fn judge(&mut self, number: u64, event: &Event) {
         self.tally.too_far_apart += u64::from(event.is_stored && event.last - event.first > self.terms.span);
         if event.effects == 0 && event.is_acknowledged {
-            if event.is_lost_on_sight {
-                self.tally.lost_on_sight += 1;
+            if event.is_lost_after_insert {
+                self.tally.lost_after_insert += 1;
             } else if event.is_too_old {
                 self.tally.dead_lettered += 1;
             } else {
@@ -124,19 +125,19 @@ impl Oracle {
 
     /// The cache has answered at `now`, by its own clock.
     pub(crate) fn answered(&mut self, number: u64, answer: Answer, time: u64, watermark: u64, now: u64) {
-        let Terms { span, forgets_early, lease } = self.terms;
-        let knowledge = self.knowledge;
+        let Terms { span, may_lose_keys, lease } = self.terms;
+        let generation = self.generation;
         self.tally.below_watermark += u64::from(time < watermark);
         let event = self.event(number);
         event.is_delivered = true;
-        let is_known = event.committed_in == knowledge;
+        let is_committed = event.committed_in == generation;
         let is_far_apart = event.last - event.first > span;
         let mut wrong = None;
         match answer {
             Answer::Fresh => {
-                if is_known && !is_far_apart && !forgets_early {
+                if is_committed && !is_far_apart && !may_lose_keys {
                     wrong = Some("was committed, and a copy of it is Fresh");
-                } else if is_known {
+                } else if is_committed {
                     event.excuse(Excuse::Broken);
                 } else if event.committed_in > 0 {
                     event.excuse(Excuse::Restart);
@@ -148,7 +149,7 @@ impl Oracle {
                     }
                 }
             }
-            Answer::Duplicate if !is_known => wrong = Some("was never committed, and a copy of it is a Duplicate"),
+            Answer::Duplicate if !is_committed => wrong = Some("was never committed, and a copy of it is a Duplicate"),
             Answer::InFlight if event.claimed_at.is_none() => wrong = Some("is not claimed, and a copy is InFlight"),
             Answer::TooOld if time >= watermark => wrong = Some("is TooOld, and not below the watermark"),
             Answer::TooOld => event.is_too_old = true,
@@ -174,7 +175,7 @@ impl Oracle {
         self.event(event).claimed_at = Some(now);
     }
 
-    /// The claim that was made at `claimed_at` is no more.
+    /// The claim that was made at `claimed_at` is closed.
     pub(crate) fn unclaimed(&mut self, event: u64, claimed_at: u64) {
         let event = self.event(event);
         if event.claimed_at == Some(claimed_at) {
@@ -182,20 +183,20 @@ impl Oracle {
         }
     }
 
-    /// The claim that was made at `claimed_at` was committed at `now`, or the commit was refused.
-    pub(crate) fn commit_answered(&mut self, number: u64, claimed_at: u64, now: u64, is_lost: bool) {
+    /// The commit at `now` of the claim that was made at `claimed_at` has returned.
+    pub(crate) fn commit_returned(&mut self, number: u64, claimed_at: u64, now: u64, is_lost: bool) {
         let may_be_lost = self.terms.lease.is_some_and(|lease| now - claimed_at > lease);
         let is_taken_over = self.event(number).claimed_at != Some(claimed_at);
         if is_lost && !may_be_lost {
-            self.fail(format!("event {number}: a claim was lost, and no lease was over"));
+            self.fail(format!("event {number}: a claim was lost, and its lease has not expired"));
         }
         if is_taken_over && !is_lost {
             self.fail(format!("event {number}: a claim that was taken over was committed"));
         }
         self.unclaimed(number, claimed_at);
         if !is_lost {
-            let knowledge = self.knowledge;
-            self.event(number).committed_in = knowledge;
+            let generation = self.generation;
+            self.event(number).committed_in = generation;
         }
     }
 
@@ -214,10 +215,10 @@ impl Oracle {
         }
     }
 
-    /// The key was recorded without a claim of the caller's.
-    pub(crate) fn recorded(&mut self, event: u64) {
-        let knowledge = self.knowledge;
-        self.event(event).committed_in = knowledge;
+    /// The key was committed without a claim that the caller holds.
+    pub(crate) fn committed(&mut self, event: u64) {
+        let generation = self.generation;
+        self.event(event).committed_in = generation;
     }
 
     pub(crate) fn acknowledged(&mut self, event: u64) {
@@ -225,17 +226,17 @@ impl Oracle {
     }
 
     /// The consumer crashed between effect and commit.
-    pub(crate) fn crashed_in_window(&mut self, event: u64) {
-        self.event(event).excuse(Excuse::Window);
+    pub(crate) fn crashed_before_commit(&mut self, event: u64) {
+        self.event(event).excuse(Excuse::BeforeCommit);
     }
 
     /// The consumer crashed between `insert` and the effect.
-    pub(crate) fn crashed_on_sight(&mut self, event: u64) {
-        self.event(event).is_lost_on_sight = true;
+    pub(crate) fn crashed_after_insert(&mut self, event: u64) {
+        self.event(event).is_lost_after_insert = true;
     }
 
-    pub(crate) fn knowledge_lost(&mut self) {
-        self.knowledge += 1;
+    pub(crate) fn keys_lost(&mut self) {
+        self.generation += 1;
     }
 
     pub(crate) fn rival_effect(&mut self, event: u64, rival: usize) {

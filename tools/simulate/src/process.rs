@@ -1,4 +1,5 @@
-//! The consumer's process: it is started, told what time it is and what the broker says, and crashes.
+//! The consumer's process. It starts, reports the time and the broker's answers to the cache, and
+//! crashes.
 
 use super::broker::Delivery;
 use super::cache::Cache;
@@ -10,20 +11,20 @@ use super::world::{Action, World};
 use oncewheel::{Config, Error, Timestamp};
 use std::path::PathBuf;
 
-/// The consumer's process, which comes and goes; the journal's directory stays.
+/// The consumer's process, which is restarted after a crash. The journal's directory stays.
 pub(crate) struct Process<C: Cache> {
     config: Config,
     journal: Option<PathBuf>,
-    /// Before the cache: claims go first.
+    /// Before `cache`, so that claims are dropped first.
     pub(super) workers: Vec<Worker<C::Claim>>,
     pub(super) cache: Option<C>,
-    /// Tells what a worker of an earlier process had planned.
+    /// Distinguishes the plans of this process from those of earlier ones.
     pub(super) incarnation: u32,
     pub(crate) stalled_until: u64,
     pub(super) clock_read_at: u64,
-    /// What the cache was told.
+    /// The cache's `now`.
     pub(super) now: u64,
-    /// How far `observe` has brought the watermark.
+    /// The watermark that `observe` has reached.
     observed: u64,
     /// The watermark before the last crash.
     watermark: u64,
@@ -49,7 +50,7 @@ pub(super) struct Item<C> {
     pub(super) delivery: Delivery,
     pub(super) claim: Option<C>,
     pub(super) claimed_at: u64,
-    pub(super) is_recorded: bool,
+    pub(super) is_committed: bool,
     pub(super) has_taken_effect: bool,
 }
 
@@ -82,7 +83,7 @@ impl<C: Cache> Process<C> {
         tally.keys_max = tally.keys_max.max(cache.len());
     }
 
-    /// The process is no more, and with it its claims.
+    /// The process ends, and its claims with it.
     pub(crate) fn end(&mut self, oracle: &mut Oracle) {
         if let Some(cache) = &self.cache {
             cache.validate();
@@ -99,7 +100,7 @@ impl<C: Cache> World<'_, C> {
     pub(super) fn restart(&mut self) {
         let process = &mut self.process;
         if process.journal.is_none() && process.incarnation > 0 {
-            self.oracle.knowledge_lost();
+            self.oracle.keys_lost();
         }
         process.incarnation += 1;
         match C::open(process.config.clone(), process.journal.as_deref()) {
@@ -121,7 +122,7 @@ impl<C: Cache> World<'_, C> {
         }
     }
 
-    /// The cache is told what time it is.
+    /// Reports the time to the cache.
     pub(super) fn read_clock(&mut self) {
         let now = self.consumer_clock.read(self.truth);
         let process = &mut self.process;
@@ -130,7 +131,7 @@ impl<C: Cache> World<'_, C> {
         process.cache().advance(Timestamp::from_millis(now));
     }
 
-    /// The cache is told what the broker says.
+    /// Reports the broker's answer to the cache.
     pub(super) fn observe(&mut self) {
         let clocks = [&self.consumer_clock, &self.broker_clock];
         let asked_at = self.random.pick(&clocks).read(self.truth);
@@ -145,11 +146,11 @@ impl<C: Cache> World<'_, C> {
         match process.cache().observe(reported) {
             Ok(()) if time == 0 => {}
             Ok(()) => {
-                self.oracle.tally.steps_back += u64::from(observed < process.observed);
+                self.oracle.tally.watermark_regressions += u64::from(observed < process.observed);
                 process.observed = process.observed.max(observed);
             }
-            Err(Error::WatermarkAhead { .. }) => self.oracle.tally.refused += 1,
-            Err(error) => self.oracle.fail(format!("{reported:?} was answered: {error}")),
+            Err(Error::WatermarkAhead { .. }) => self.oracle.tally.rejected_watermarks += 1,
+            Err(error) => self.oracle.fail(format!("observing {reported:?} failed: {error}")),
         }
         if process.cache().watermark() < before {
             self.oracle.fail(String::from("the watermark went back"));
@@ -160,9 +161,9 @@ impl<C: Cache> World<'_, C> {
         self.oracle.tally.crashes += 1;
         for item in self.process.workers.iter().flat_map(|worker| &worker.work) {
             let event = item.delivery.event;
-            match (item.has_taken_effect, item.is_recorded) {
-                (true, false) => self.oracle.crashed_in_window(event),
-                (false, true) => self.oracle.crashed_on_sight(event),
+            match (item.has_taken_effect, item.is_committed) {
+                (true, false) => self.oracle.crashed_before_commit(event),
+                (false, true) => self.oracle.crashed_after_insert(event),
                 _ => {}
             }
             self.oracle.unclaimed(event, item.claimed_at);
@@ -170,7 +171,7 @@ impl<C: Cache> World<'_, C> {
         }
         self.process.end(&mut self.oracle);
         if self.scenario.broker.notices_crashes {
-            self.broker.give_all_back();
+            self.broker.redeliver_all();
         }
         let after = self.random.below(self.scenario.consumer.down_max) + 1;
         self.schedule(after, Action::Restart);

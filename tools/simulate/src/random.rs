@@ -1,4 +1,4 @@
-//! Numbers that look random and come out the same for the same seed (`SplitMix64`).
+//! Numbers that look random and are the same for the same seed (`SplitMix64`).
 
 #[derive(Clone)]
 pub(crate) struct Random(u64);
@@ -15,12 +15,13 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// 0 to `end`, that not included.
+    /// From 0 to `end`, without `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 
-    /// 0 to `max`, that included: most faults sit at the ends, so every other number is one of them.
+    /// From 0 to `max`, including `max`. Most faults are at the ends, so every other number is one
+    /// of the ends.
     pub(crate) fn extreme(&mut self, max: u64) -> u64 {
         match self.below(4) {
             0 => 0,
@@ -29,7 +30,7 @@ impl Random {
         }
     }
 
-    /// True once in so many times; never for 0.
+    /// True once in this many times; never for 0.
     pub(crate) fn one_in(&mut self, times: u64) -> bool {
         times > 0 && self.below(times) == 0
     }

@@ -1,13 +1,14 @@
-//! What one would take instead, on the same deliveries: caches whose clock is the wall's.
+//! What one would use instead, on the same deliveries: caches that expire keys by the wall clock.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-/// Until when each of them holds a key, in the order of [`Tally::rivals`](crate::Tally::rivals).
+/// The time until which each of them holds a key, in the order of
+/// [`Tally::rivals`](crate::Tally::rivals).
 pub const NAMES: [&str; 3] =
     ["`now + retention + retry + network`", "`min_msg_time + retry + network`", "time to live: `retry + network`"];
 
-/// Keys with the time of the wall clock until which each is held.
+/// Keys, each with the time of the wall clock until which it is held.
 #[derive(Default)]
 struct WallCache {
     held: HashMap<u64, u64>,
@@ -38,7 +39,7 @@ pub(crate) struct Rivals {
     caches: [WallCache; 3],
     span: u64,
     retention: u64,
-    /// As last reported; null is 0, as brokers report it.
+    /// As last reported by the broker, with 0 for null.
     min_msg_time: u64,
 }
 

@@ -1,4 +1,5 @@
-//! One setting of the world: plain data. Times are milliseconds, odds are "once in so many times", 0 is never.
+//! A setting of the simulation, as plain data. Times are in milliseconds. Odds are "once in this
+//! many times"; 0 is never.
 
 use super::oracle::Terms;
 use oncewheel::{Clock, Config, Horizon, WhenFull};
@@ -8,30 +9,31 @@ pub(crate) const SECOND: u64 = 1_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 pub(crate) const HOUR: u64 = 60 * MINUTE;
 
-/// A setting: producers, broker and consumer, and what goes wrong.
+/// Producers, broker and consumer, and what goes wrong.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// As `--scenario` takes it.
+    /// The name that `--scenario` takes.
     pub name: &'static str,
     pub(crate) producers: Producers,
     pub(crate) broker: BrokerSetting,
     pub(crate) consumer: Consumer,
-    /// How far any clock is from the truth.
+    /// The greatest distance of a clock from the true time.
     pub(crate) clock_bound: u64,
     pub(crate) broken: Broken,
-    /// What must have been seen at the end of a long enough run, or else it has proved nothing.
+    /// What a long enough run must have shown. Otherwise it has proved nothing.
     pub(crate) shows: &'static [Sign],
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Producers {
-    /// Between two events, on average.
+    /// The average time between two events.
     pub(crate) gap: u64,
-    /// Four times as many events in ten minutes of every forty.
+    /// Four times as many events, in ten minutes of every forty.
     pub(crate) has_bursts: bool,
     pub(crate) retry_max: u64,
     pub(crate) network_max: u64,
-    /// Many last attempts come exactly at `retry_max`, many copies are under way for exactly `network_max`: where faults sit.
+    /// Many last attempts come exactly at `retry_max`, and many copies travel for exactly
+    /// `network_max`, because faults are likely there.
     pub(crate) goes_to_limits: bool,
     pub(crate) copy_lost: u64,
     pub(crate) ack_lost: u64,
@@ -43,7 +45,7 @@ pub(crate) struct Producers {
 pub(crate) enum Stamp {
     Broker,
     Producer,
-    /// The broker's, but the cache is not told.
+    /// The broker's, but the cache does not get it.
     Unknown,
     /// The producer's, and some producers' clocks are hours ahead.
     ProducerAhead,
@@ -53,36 +55,37 @@ pub(crate) enum Stamp {
 pub(crate) struct BrokerSetting {
     pub(crate) retention: Option<u64>,
     pub(crate) visibility: u64,
-    /// How many places messages may change.
+    /// The number of places by which a message may be late.
     pub(crate) disorder: u64,
-    /// Whether unacknowledged messages come again at once when the consumer crashes, or only after the visibility timeout.
+    /// Whether unacknowledged messages are redelivered at once when the consumer crashes, or only
+    /// after the visibility timeout.
     pub(crate) notices_crashes: bool,
     pub(crate) min_msg_time: MinMode,
-    /// Consumers' acknowledgements that do not arrive.
+    /// How often a consumer's acknowledgement is lost.
     pub(crate) ack_lost: u64,
-    /// The queue is set back.
+    /// How often the queue is rewound.
     pub(crate) rewind_every: u64,
 }
 
-/// What the broker says about its oldest message.
+/// What the broker reports about its oldest message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MinMode {
     Exact,
-    /// The time of the first message in order of arrival.
+    /// The time of the message that arrived first.
     Head,
-    /// As it was up to so long ago.
+    /// An answer that may be this old.
     Stale(u64),
     /// Null or 0.
     Null,
-    /// For hours at a time, nothing new.
+    /// The same answer for hours.
     Frozen,
     /// Now and then in seconds, microseconds or nanoseconds.
     WrongUnit,
-    /// Now and then up to hours less than before.
+    /// Now and then up to hours earlier than before.
     StepsBack,
-    /// Up to so much later than the truth.
+    /// Up to this much later than the truth.
     TooHigh(u64),
-    /// Of those not delivered, which are not all that are not acknowledged.
+    /// The oldest undelivered message, although an older one may be unacknowledged.
     Undelivered,
 }
 
@@ -93,26 +96,28 @@ pub(crate) struct Consumer {
     pub(crate) workers: usize,
     pub(crate) way: Way,
     pub(crate) batch: usize,
-    /// The longest time that one batch takes before its effects.
+    /// The longest time that a batch takes before its effects.
     pub(crate) processing_max: u64,
     /// The longest time from effect to commit, and from commit to acknowledgement.
-    pub(crate) settling_max: u64,
+    pub(crate) commit_delay_max: u64,
     /// The longest time from delivery to asking the cache.
     pub(crate) prefetch_max: u64,
-    /// Asks the broker for `min_msg_time`, besides once a second, as it takes messages.
+    /// How often it observes the broker's `min_msg_time` when it takes messages. It also does so
+    /// once a second.
     pub(crate) observes: u64,
     pub(crate) fails: u64,
-    /// A worker hangs, and for how long at most.
+    /// How often a worker hangs, and for how long at most.
     pub(crate) hangs: u64,
     pub(crate) hang_max: u64,
-    /// The process crashes; asked at each of: before and after effect, commit, acknowledgement.
+    /// How often the process crashes. Drawn before and after each effect, commit and
+    /// acknowledgement.
     pub(crate) crashes: u64,
     pub(crate) down_max: u64,
     pub(crate) stall_every: u64,
     pub(crate) stall_max: u64,
     pub(crate) lease: Option<u64>,
     pub(crate) max_keys: usize,
-    pub(crate) forgets_oldest: bool,
+    pub(crate) evicts_oldest: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,46 +139,48 @@ pub(crate) enum Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
     Nothing,
-    /// Producers try so many times longer than the cache was told.
+    /// Producers retry this many times longer than the cache's configuration allows.
     Retry(u64),
-    /// A: times are clamped, since clocks are hours apart.
+    /// A: times are clamped, because clocks are hours apart.
     Clamps,
     /// B: copies below the watermark are delivered.
     Watermark,
-    /// B, but only for copies that the consumer had at hand for long, and whose event was processed meanwhile.
+    /// B, but only for copies that the consumer prefetched long ago and whose event was processed
+    /// meanwhile.
     Prefetch,
-    /// The consumer's clock jumps by so much, and stays there.
+    /// The consumer's clock jumps by this much, and stays there.
     ClockJump(i64),
 }
 
 /// What a run shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
-    Window,
+    BeforeCommit,
     Restart,
     TakenOver,
-    /// Effects twice where an assumption is broken.
+    /// A second effect where an assumption is broken.
     Doubled,
     InFlight,
     Full,
-    ForgottenOnTime,
-    ForgottenEarly,
+    Expired,
+    Evicted,
     LateDuplicates,
     ClampedTimes,
-    RefusedTimes,
-    StepsBack,
+    RejectedWatermarks,
+    WatermarkRegressions,
     TooOld,
     Dropped,
-    LostOnSight,
+    LostAfterInsert,
     Crashes,
     ClaimsLost,
 }
 
 impl Scenario {
-    /// What the cache is told: the truth as tightly as it can be said, but for what is broken on purpose.
+    /// The cache's configuration. It is as tight as the scenario allows, except for what is broken
+    /// on purpose.
     pub(crate) fn config(&self) -> Config {
         let ms = Duration::from_millis;
-        let horizon = Horizon::new(ms(self.told_retry()), ms(self.told_network()))
+        let horizon = Horizon::new(ms(self.config_retry()), ms(self.config_network()))
             .max_out_of_orderness(ms(self.out_of_orderness()))
             .max_clock_skew(ms(2 * self.clock_bound + 2 * CLOCK_READ_EVERY));
         let horizon = match self.broker.retention {
@@ -186,17 +193,17 @@ impl Scenario {
             Some(lease) => config.lease(ms(lease)),
             None => config,
         };
-        if self.consumer.forgets_oldest { config.when_full(WhenFull::EvictOldest) } else { config }
+        if self.consumer.evicts_oldest { config.when_full(WhenFull::EvictOldest) } else { config }
     }
 
-    fn told_retry(&self) -> u64 {
+    fn config_retry(&self) -> u64 {
         match self.broken {
             Broken::Retry(times) => self.producers.retry_max / times,
             _ => self.producers.retry_max,
         }
     }
 
-    fn told_network(&self) -> u64 {
+    fn config_network(&self) -> u64 {
         let of_unknown_times = if self.producers.stamp == Stamp::Unknown { CLOCK_READ_EVERY } else { 0 };
         self.producers.network_max + 2 * self.clock_bound + of_unknown_times
     }
@@ -212,17 +219,18 @@ impl Scenario {
     pub(crate) fn terms(&self) -> Terms {
         let clamps = matches!(self.broken, Broken::Clamps | Broken::ClockJump(..0));
         Terms {
-            span: self.told_retry() + self.told_network(),
-            forgets_early: self.consumer.forgets_oldest || clamps,
+            span: self.config_retry() + self.config_network(),
+            may_lose_keys: self.consumer.evicts_oldest || clamps,
             lease: self.consumer.lease,
         }
     }
 }
 
-/// How often the consumer tells the cache what time it is.
+/// How often the consumer reports the time to the cache.
 pub(crate) const CLOCK_READ_EVERY: u64 = SECOND;
 
-/// What most scenarios have in common: a FIFO queue of four events a second, of which one in ten comes again.
+/// What most scenarios have in common: a FIFO queue of four events a second, one in ten of them
+/// with a copy.
 pub(crate) fn plain(name: &'static str) -> Scenario {
     Scenario {
         name,
@@ -252,7 +260,7 @@ pub(crate) fn plain(name: &'static str) -> Scenario {
             way: Way::Claim,
             batch: 1,
             processing_max: 5,
-            settling_max: 0,
+            commit_delay_max: 0,
             prefetch_max: 0,
             observes: 8,
             fails: 1000,
@@ -264,7 +272,7 @@ pub(crate) fn plain(name: &'static str) -> Scenario {
             stall_max: 3 * HOUR,
             lease: None,
             max_keys: 1 << 22,
-            forgets_oldest: false,
+            evicts_oldest: false,
         },
         clock_bound: 0,
         broken: Broken::Nothing,

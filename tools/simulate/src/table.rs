@@ -3,7 +3,8 @@
 use crate::arguments::Arguments;
 use oncewheel_simulate::{NAMES, RivalTally};
 
-/// Runs each row and prints it. Every cell: effects beyond an event's first, and the most keys held at once.
+/// Runs each row and prints it. A cell holds the effects beyond an event's first, and the most keys
+/// held at once.
 pub(crate) fn print(arguments: &Arguments) -> bool {
     let [first, second, third] = NAMES;
     println!("| | oncewheel | {first} | {second} | {third} |\n|---|--:|--:|--:|--:|");

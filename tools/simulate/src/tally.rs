@@ -1,5 +1,5 @@
 //! What a run has counted.
-#![allow(missing_docs, reason = "most fields are named for all that there is to say")]
+#![allow(missing_docs, reason = "the names of most fields say it all")]
 
 use oncewheel::Stats;
 
@@ -11,27 +11,29 @@ pub struct Tally {
     pub deliveries: u64,
     /// Answers, by the caller's count.
     pub answers: Answers,
-    /// Effects of events that had taken effect before, and why the cache is not to blame.
+    /// Effects of events that had taken effect before, by the reason why the cache may allow that.
     pub doubled: Excuses,
-    /// Events whose key was recorded on sight, and whose consumer crashed before the effect.
-    pub lost_on_sight: u64,
-    /// Events that never took effect, because all that was said of their copies was `TooOld`.
+    /// Events whose key was inserted first, and whose consumer crashed before the effect.
+    pub lost_after_insert: u64,
+    /// Events that never took effect, because all answers for their copies were `TooOld`.
     pub dead_lettered: u64,
     /// Events that the broker dropped at the end of its retention before they were acknowledged.
     pub dropped: u64,
     /// Deliveries below the watermark: assumption B does not hold.
     pub below_watermark: u64,
-    /// Events whose copies' times lay further apart than the horizon says: assumption A does not hold.
+    /// Events with copies whose times are further apart than the horizon allows: assumption A does
+    /// not hold.
     pub too_far_apart: u64,
     pub crashes: u64,
     pub stalls: u64,
     pub claims_lost: u64,
-    /// Watermarks that were refused, and those that lay below an earlier one, by the caller's count.
-    pub refused: u64,
-    pub steps_back: u64,
+    /// By the caller's count: watermarks that were refused, and those that were below an earlier
+    /// one.
+    pub rejected_watermarks: u64,
+    pub watermark_regressions: u64,
     pub backlog_max: usize,
     pub keys_max: usize,
-    /// What the library has counted, over all restarts.
+    /// The library's counts, over all restarts.
     pub library: Library,
     pub rivals: [RivalTally; 3],
 }
@@ -49,18 +51,18 @@ pub struct Answers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excuse {
     /// The consumer crashed between effect and commit.
-    Window,
-    /// The consumer was started again without a journal.
+    BeforeCommit,
+    /// The consumer was restarted without a journal.
     Restart,
     /// A claim outlived `lease` and was taken over, and both took effect.
     TakenOver,
-    /// An assumption was broken on purpose, or forgetting was asked for.
+    /// An assumption was broken on purpose, or eviction is on.
     Broken,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Excuses {
-    pub window: u64,
+    pub before_commit: u64,
     pub restart: u64,
     pub taken_over: u64,
     pub broken: u64,
@@ -69,7 +71,7 @@ pub struct Excuses {
 impl Excuses {
     pub(crate) fn count(&mut self, excuse: Excuse) {
         match excuse {
-            Excuse::Window => self.window += 1,
+            Excuse::BeforeCommit => self.before_commit += 1,
             Excuse::Restart => self.restart += 1,
             Excuse::TakenOver => self.taken_over += 1,
             Excuse::Broken => self.broken += 1,
@@ -77,7 +79,7 @@ impl Excuses {
     }
 
     pub fn sum(&self) -> u64 {
-        self.window + self.restart + self.taken_over + self.broken
+        self.before_commit + self.restart + self.taken_over + self.broken
     }
 }
 

@@ -14,9 +14,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::path::Path;
 
-/// Where simulated time begins: not at any round number.
+/// When simulated time begins. Not a round number.
 const START: u64 = 1_795_302_291_895;
-/// Longer than anything may stay unsettled once nothing new comes and nothing fails.
+/// Longer than any event can stay pending, once nothing new is produced and nothing fails.
 const DRAINED_WITHIN: u64 = 240 * HOUR;
 const REWOUND_MESSAGES: usize = 5_000;
 
@@ -31,13 +31,13 @@ pub(crate) enum Action {
         event: u64,
         stamp: u64,
     },
-    /// A worker goes on.
+    /// A worker continues.
     Turn {
         worker: usize,
         incarnation: u32,
     },
-    /// A visibility timeout is over.
-    GiveBack {
+    /// A visibility timeout has expired.
+    Redeliver {
         message: MessageId,
         number: u32,
     },
@@ -67,7 +67,7 @@ pub(crate) struct World<'a, C: Cache> {
     pub(crate) reporter: Reporter,
     /// Nothing new is produced, and nothing fails any more.
     pub(crate) is_draining: bool,
-    /// What a rewind brings back.
+    /// What a rewind redelivers.
     acknowledged: VecDeque<(u64, u64)>,
     pub(crate) rivals: Option<Rivals>,
 }
@@ -96,7 +96,7 @@ impl<'a, C: Cache> World<'a, C> {
         }
     }
 
-    /// Runs until so many messages were delivered, and then until every event is settled.
+    /// Runs for this many deliveries, and then until no event is pending.
     pub(crate) fn run(mut self, deliveries: u64) -> Result<Tally, String> {
         for action in [Action::SetClocks, Action::Restart, Action::Tick, Action::Produce] {
             self.schedule(0, action);
@@ -128,7 +128,7 @@ impl<'a, C: Cache> World<'a, C> {
                 break;
             }
             if at > drained_by {
-                return Err(format!("{} events are never settled", self.oracle.open_events()));
+                return Err(format!("{} events stay pending", self.oracle.open_events()));
             }
         }
         self.process.end(&mut self.oracle);
@@ -154,8 +154,8 @@ impl<'a, C: Cache> World<'a, C> {
             Action::Attempt { event, first_at } => self.attempt(event, first_at),
             Action::Arrive { event, stamp } => self.arrive(event, stamp),
             Action::Turn { worker, incarnation } => self.turn(worker, incarnation),
-            Action::GiveBack { message, number } => {
-                if self.broker.give_back(message, number) {
+            Action::Redeliver { message, number } => {
+                if self.broker.redeliver(message, number) {
                     self.wake_one();
                 }
             }
@@ -181,7 +181,8 @@ impl<'a, C: Cache> World<'a, C> {
         self.schedule(after, Action::Produce);
     }
 
-    /// A producer sends a copy, and again if it hears nothing, until `retry_max` after the first time.
+    /// A producer sends a copy. If no acknowledgement arrives, it sends the next, until `retry_max`
+    /// after the first.
     fn attempt(&mut self, event: u64, first_at: u64) {
         let producers = &self.scenario.producers;
         let arrives = !self.random.one_in(producers.copy_lost);
@@ -203,8 +204,8 @@ impl<'a, C: Cache> World<'a, C> {
             1 => self.truth + 1 + self.random.below(producers.retry_max + 1),
             _ => self.truth + 1 + self.random.below(producers.retry_max / 20 + 1),
         };
-        let is_heard = arrives && !self.random.one_in(producers.ack_lost);
-        if is_heard || again_at > last_at || self.truth == last_at {
+        let is_acknowledged = arrives && !self.random.one_in(producers.ack_lost);
+        if is_acknowledged || again_at > last_at || self.truth == last_at {
             self.oracle.release(event);
         } else {
             self.schedule(again_at - self.truth, Action::Attempt { event, first_at });
@@ -227,7 +228,7 @@ impl<'a, C: Cache> World<'a, C> {
         self.wake_one();
     }
 
-    /// Messages past the retention go before anything else is delivered.
+    /// Drops the messages that are past the retention. Runs before every delivery.
     pub(crate) fn drop_expired(&mut self) {
         let Some(retention) = self.scenario.broker.retention else { return };
         let oldest_kept = self.broker_clock.read(self.truth) - retention;
@@ -252,7 +253,7 @@ impl<'a, C: Cache> World<'a, C> {
         }
     }
 
-    /// The queue is set back: what was acknowledged is delivered again.
+    /// The queue is rewound: messages that were acknowledged are delivered again.
     fn rewind(&mut self) {
         if !self.is_draining {
             for (event, time) in std::mem::take(&mut self.acknowledged) {

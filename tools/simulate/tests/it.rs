@@ -1,4 +1,4 @@
-//! The queue in a box, at the scale that fits every change.
+//! The simulated queue, at a scale that fits every change.
 
 use oncewheel_simulate as simulated;
 
@@ -35,23 +35,23 @@ fn in_settings_drawn_at_random_no_event_takes_effect_twice_or_is_lost() {
         ];
         shown.iter_mut().zip(signs).for_each(|(shown, sign)| *shown += sign);
     }
-    assert!(shown.iter().all(|sign| *sign > 0), "some of what was drawn did not happen: {shown:?}");
+    assert!(shown.iter().all(|sign| *sign > 0), "the drawn settings do not show everything: {shown:?}");
 }
 
 /// The README's table.
 #[test]
 fn on_the_same_deliveries_a_wall_clock_processes_twice_what_the_watermark_does_not() {
-    let mut forgotten_by_time_to_live = 0;
+    let mut twice_by_time_to_live = 0;
     for (name, scenario) in simulated::compared() {
         let tally = simulated::run(&scenario, 1, DELIVERIES / 5, true).unwrap_or_else(|failure| panic!("{failure}"));
         let [first, second, third] = tally.rivals;
         assert_eq!((tally.doubled.sum(), tally.dead_lettered), (0, 0), "{name}");
-        assert_eq!(first.twice, 0, "safe, at a price: {name}");
+        assert_eq!(first.twice, 0, "it holds keys longer, and loses none: {name}");
         assert!(first.keys_max >= tally.keys_max, "{name}");
         if name.contains("stalled") {
             assert!(second.twice > 0, "{name}");
         }
-        forgotten_by_time_to_live += third.twice;
+        twice_by_time_to_live += third.twice;
     }
-    assert!(forgotten_by_time_to_live > 0);
+    assert!(twice_by_time_to_live > 0);
 }

@@ -1,9 +1,9 @@
 //! Runs both fronts at full speed and checks every answer:
 //! `cargo run --release -p oncewheel-soak -- --seconds 3600`.
 //!
-//! Keys and times are derived from a counter, so that what the answer to a delivery must be is worked out and not remembered.
-//! Every twentieth delivery is a copy, of up to twice the age at which keys are forgotten. Once the caches are warm, resident
-//! memory must stay within 1 %.
+//! Keys and times are derived from a counter, so the right answer to every delivery is computed and
+//! not stored. Every twentieth delivery is a copy of an event up to twice as old as a key is held.
+//! Once the caches are warm, resident memory must stay within 1 %.
 
 use oncewheel::{Claimed, Clock, Config, Fingerprint, Horizon, MinMsgTime, Timestamp, Verdict, sync, unsync};
 use std::process::ExitCode;
@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const SPAN_MS: u64 = 1_000;
-/// How far the watermark stays behind.
+/// How far the watermark lies behind.
 const LAG_MS: u64 = 50;
-/// A 64th of a key's life, and what calls have still to reclaim.
+/// A 64th of a key's life, and what is not reclaimed yet.
 const LATE_MS: u64 = 100;
 const EVENTS_PER_MS: u64 = 1_000;
 const START_MS: u64 = 1_795_302_291_895;
@@ -22,10 +22,10 @@ const COPY_EVERY: u64 = 20;
 const WORKERS: u64 = 2;
 /// How far one worker may be ahead of another.
 const AHEAD_MS: u64 = 20;
-/// By then, every partition has taken its size.
+/// By then, every partition has its final size.
 const WARM_UP_SPANS: u64 = 20;
 
-/// One stream of deliveries, of as many as there are workers.
+/// The deliveries of one worker.
 struct Stream {
     worker: u64,
     workers: u64,
@@ -55,7 +55,7 @@ impl Stream {
         self.time_of(self.next)
     }
 
-    /// The event of a delivery: its own, or for a copy one before it.
+    /// The event of a delivery: a new one or, if the delivery is a copy, an earlier one.
     fn event_of(&self, delivery: u64) -> u64 {
         if delivery % COPY_EVERY != COPY_EVERY - 1 {
             return delivery;
@@ -65,7 +65,7 @@ impl Stream {
         if event % COPY_EVERY == COPY_EVERY - 1 { event - 1 } else { event }
     }
 
-    /// The key of an event. Those of claims are others.
+    /// The key of an event. Claims have keys of their own.
     fn key(&self, event: u64, is_claimed: bool) -> [u8; 16] {
         let kind = self.worker << 1 | u64::from(is_claimed);
         (u128::from(kind) << 64 | u128::from(event)).to_le_bytes()
@@ -80,7 +80,7 @@ impl Stream {
         }
     }
 
-    /// Checks the answers to the batch, which came while the watermark was between these two.
+    /// Checks the answers to a batch. Meanwhile, the watermark was between these two.
     fn check(&mut self, watermarks: (u64, u64), count: &mut Count) {
         for (delivery, verdict) in (self.next..self.next + BATCH).zip(&self.verdicts) {
             let event = self.event_of(delivery);
@@ -98,14 +98,14 @@ impl Stream {
             }
             if !is_right {
                 count.wrong += 1;
-                eprintln!("delivery {delivery} of event {event}: {verdict:?}, the watermark being {watermarks:?}");
+                eprintln!("delivery {delivery} of event {event}: {verdict:?}, with a watermark of {watermarks:?}");
             }
         }
         self.next += BATCH;
     }
 }
 
-/// What both fronts are asked for besides batches.
+/// What both fronts do besides batches.
 macro_rules! claim_once {
     ($cache:expr, $key:expr, $time:expr, $abort:expr, $commit:expr) => {{
         let (key, time) = (&$key, Timestamp::from_millis($time));
@@ -119,23 +119,23 @@ macro_rules! claim_once {
     }};
 }
 
-/// Resident memory, where the system tells.
+/// Resident memory, if the system reports it.
 struct Memory {
     warm: Option<u64>,
     most: u64,
-    last_look: Instant,
+    last_measured: Instant,
 }
 
 impl Memory {
     fn new() -> Self {
-        Self { warm: None, most: 0, last_look: Instant::now() }
+        Self { warm: None, most: 0, last_measured: Instant::now() }
     }
 
-    fn look(&mut self, is_warm: bool) {
-        if self.last_look.elapsed() < Duration::from_millis(100) {
+    fn measure(&mut self, is_warm: bool) {
+        if self.last_measured.elapsed() < Duration::from_millis(100) {
             return;
         }
-        self.last_look = Instant::now();
+        self.last_measured = Instant::now();
         let resident = resident_pages();
         self.most = self.most.max(resident);
         if is_warm && self.warm.is_none() {
@@ -143,7 +143,7 @@ impl Memory {
         }
     }
 
-    /// By how much it has grown since it was warm.
+    /// Its growth since the cache was warm.
     fn growth(&self) -> Option<f64> {
         self.warm.filter(|warm| *warm > 0).map(|warm| self.most as f64 / warm as f64 - 1.0)
     }
@@ -172,7 +172,7 @@ fn watch_unsync(time: Duration, count: &mut Count, memory: &mut Memory) -> Resul
         stream.check((watermark, watermark), count);
         let mut claim = || claim_once!(cache, key, time, |claim| cache.abort(claim), |claim| cache.commit(claim));
         claim()?;
-        memory.look(stream.now() > START_MS + WARM_UP_SPANS * SPAN_MS);
+        memory.measure(stream.now() > START_MS + WARM_UP_SPANS * SPAN_MS);
     }
     cache.validate();
     Ok(())
@@ -210,7 +210,7 @@ fn watch_sync(time: Duration, count: &mut Count, memory: &mut Memory) -> Result<
         let start = Instant::now();
         while start.elapsed() < time && !workers.iter().any(std::thread::ScopedJoinHandle::is_finished) {
             std::thread::sleep(Duration::from_millis(10));
-            memory.look(slowest() > START_MS + WARM_UP_SPANS * SPAN_MS);
+            memory.measure(slowest() > START_MS + WARM_UP_SPANS * SPAN_MS);
         }
         is_over.store(true, Relaxed);
         let counts = workers.into_iter().map(|worker| worker.join().unwrap_or(Err("a worker panicked")));
@@ -228,7 +228,7 @@ fn watch_sync(time: Duration, count: &mut Count, memory: &mut Memory) -> Result<
 
 type Watch = fn(Duration, &mut Count, &mut Memory) -> Result<(), &'static str>;
 
-/// Whether all was well.
+/// Whether everything was right.
 fn soak(name: &str, time: Duration, watch: Watch) -> bool {
     let (mut count, mut memory) = (Count::default(), Memory::new());
     let failure = watch(time, &mut count, &mut memory).err();
@@ -240,11 +240,13 @@ fn soak(name: &str, time: Duration, watch: Watch) -> bool {
     );
     match memory.growth() {
         Some(growth) => println!("{name}: resident memory grew by {:.2} % since the cache was warm", 100.0 * growth),
-        None => println!("{name}: the run was too short, or the system does not tell, for resident memory"),
+        None => {
+            println!("{name}: resident memory is unknown: the run is too short, or not on Linux");
+        }
     }
-    failure.iter().for_each(|what| eprintln!("{name}: {what} came out otherwise than it must"));
-    let may_not_tell = time < Duration::from_secs(60) || cfg!(not(target_os = "linux"));
-    let is_flat = memory.growth().map_or(may_not_tell, |growth| growth <= 0.01);
+    failure.iter().for_each(|what| eprintln!("{name}: {what} did not give the expected result"));
+    let may_be_unknown = time < Duration::from_secs(60) || cfg!(not(target_os = "linux"));
+    let is_flat = memory.growth().map_or(may_be_unknown, |growth| growth <= 0.01);
     failure.is_none() && count.wrong == 0 && count.duplicate > 0 && is_flat
 }
 
@@ -261,7 +263,7 @@ fn main() -> ExitCode {
     };
     let half = Duration::from_secs(seconds) / 2;
     let fronts: [(&str, Watch); 2] = [("unsync", watch_unsync), ("sync", watch_sync)];
-    let is_well = fronts.map(|(name, watch)| soak(name, half, watch)); // both, whatever the first says
+    let is_well = fronts.map(|(name, watch)| soak(name, half, watch)); // both, even if the first fails
     if is_well == [true; 2] { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

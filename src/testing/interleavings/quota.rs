@@ -1,21 +1,21 @@
-//! `max_keys` over shards that draw room in portions.
+//! `max_keys` over shards that draw quota in portions.
 
 use super::*;
 use crate::WhenFull;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
-/// As many shards as make any room end up in a wrong one.
+/// So many shards that quota can lie in a shard that does not need it.
 fn small(max_keys: usize) -> Config {
     config().max_keys(max_keys).shards(4)
 }
 
 fn insert(cache: &DedupCache, key: &str) -> &'static str {
-    told(&cache.insert(key, at(10_000)))
+    answer(&cache.insert(key, at(10_000)))
 }
 
-/// What is left of the room when all threads are through is there to be used: no less, no more.
-fn assert_room_left(cache: &DedupCache, left: usize) {
+/// After all threads have ended, exactly this much quota is left to be used.
+fn assert_quota_left(cache: &DedupCache, left: usize) {
     cache.validate();
     for number in 0..left {
         assert_eq!(insert(cache, &format!("filling {number}")), "fresh", "{number} of {left}");
@@ -25,7 +25,7 @@ fn assert_room_left(cache: &DedupCache, left: usize) {
 }
 
 #[test]
-fn the_last_room_goes_to_one() {
+fn the_last_quota_goes_to_one_thread() {
     explore(["fresh, full, full", "full, fresh, full", "full, full, fresh"], || {
         let cache = DedupCache::new(small(1)).unwrap();
         let outcome = thread::scope(|scope| {
@@ -34,30 +34,30 @@ fn the_last_room_goes_to_one() {
             let first = insert(&cache, "a");
             format!("{first}, {}, {}", second.join().unwrap(), third.join().unwrap())
         });
-        assert_room_left(&cache, 0);
+        assert_quota_left(&cache, 0);
         outcome
     });
 }
 
 #[test]
-fn room_that_was_given_back_is_found_by_one() {
-    // Who gives it back and finds none must have lost it to the other.
+fn returned_quota_is_found_by_one_thread() {
+    // If the thread that returns quota finds none, the other thread has taken it.
     explore(["fresh, full", "full, fresh"], || {
         let cache = DedupCache::new(small(2)).unwrap();
         let _ = (insert(&cache, "x"), insert(&cache, "y"));
         let outcome = thread::scope(|scope| {
             let other = scope.spawn(|| insert(&cache, "b"));
-            assert!(cache.forget("x"));
+            assert!(cache.remove("x").unwrap());
             let first = insert(&cache, "a");
             format!("{first}, {}", other.join().unwrap())
         });
-        assert_room_left(&cache, 0);
+        assert_quota_left(&cache, 0);
         outcome
     });
 }
 
 #[test]
-fn a_commit_takes_no_room_and_an_abort_gives_its_own_back() {
+fn a_commit_takes_no_quota_and_an_abort_returns_its_own() {
     explore(["fresh", "full"], || {
         let cache = DedupCache::new(small(2)).unwrap();
         let [commits, aborts] = ["x", "y"].map(|key| match cache.claim(key, at(10_000)) {
@@ -69,14 +69,14 @@ fn a_commit_takes_no_room_and_an_abort_gives_its_own_back() {
             scope.spawn(|| aborts.abort());
             insert(&cache, "a")
         });
-        assert_room_left(&cache, usize::from(outcome == "full"));
+        assert_quota_left(&cache, usize::from(outcome == "full"));
         outcome.into()
     });
 }
 
 #[test]
-fn nobody_is_refused_for_what_a_batch_has_borrowed() {
-    // Room for all: the batch needs one place and sets three aside.
+fn no_call_is_refused_for_quota_that_a_batch_has_borrowed() {
+    // There is quota for all. The batch needs it for one key and borrows it for three.
     explore(["fresh"], || {
         let cache = DedupCache::new(small(4)).unwrap();
         let _ = insert(&cache, "x");
@@ -90,14 +90,14 @@ fn nobody_is_refused_for_what_a_batch_has_borrowed() {
             scope.spawn(|| assert_eq!(insert(&cache, "b"), "fresh"));
             assert_eq!(insert(&cache, "c"), "fresh");
         });
-        assert_room_left(&cache, 0);
+        assert_quota_left(&cache, 0);
         "fresh".into()
     });
 }
 
 #[test]
-fn a_batch_that_finds_no_room_leaves_the_rest_untouched() {
-    // Two places for three keys, two of them the batch's: it says how far it came.
+fn a_batch_that_meets_full_leaves_the_rest_untouched() {
+    // Quota for two of three keys, two of which are the batch's. Its verdicts show how far it came.
     explore(["2, full", "1, fresh"], || {
         let cache = DedupCache::new(small(3)).unwrap();
         let _ = insert(&cache, "x");
@@ -110,16 +110,16 @@ fn a_batch_that_finds_no_room_leaves_the_rest_untouched() {
             assert_eq!((is_held(&cache, "a"), is_held(&cache, "b")), (true, verdicts.len() == 2));
             format!("{}, {}", verdicts.len(), other.join().unwrap())
         });
-        assert_room_left(&cache, 0);
+        assert_quota_left(&cache, 0);
         outcome
     });
 }
 
 #[test]
-fn the_oldest_are_forgotten_one_for_each_that_comes() {
-    explore(["3 forgotten"], || {
+fn every_insert_evicts_the_oldest_key() {
+    explore(["3 evicted"], || {
         let cache = DedupCache::new(small(2).when_full(WhenFull::EvictOldest)).unwrap();
-        let insert = |key, time| assert_eq!(told(&cache.insert(key, at(time))), "fresh");
+        let insert = |key, time| assert_eq!(answer(&cache.insert(key, at(time))), "fresh");
         insert("x", 9_000);
         insert("y", 9_100);
         thread::scope(|scope| {
@@ -130,37 +130,37 @@ fn the_oldest_are_forgotten_one_for_each_that_comes() {
         cache.validate();
         assert_eq!((cache.len(), is_held(&cache, "c")), (2, true), "the youngest is never the oldest");
         assert!(!is_held(&cache, "x"));
-        format!("{} forgotten", cache.stats().forgotten_early)
+        format!("{} evicted", cache.stats().evicted)
     });
 }
 
 #[test]
-fn forgetting_and_inserting_one_key_leaves_it_held_or_not_and_counted_once() {
-    let allowed = ["dd, forgotten", "fd, held", "df, held", "fd, forgotten", "df, forgotten", "ff, held"];
+fn removing_and_inserting_one_key_leaves_it_held_or_not_and_counted_once() {
+    let allowed = ["dd, removed", "fd, held", "df, held", "fd, removed", "df, removed", "ff, held"];
     explore(allowed, || {
         let cache = DedupCache::new(small(2)).unwrap();
         let _ = insert(&cache, "a");
-        let (forgets, inserts) = thread::scope(|scope| {
-            let forgets = [(); 2].map(|()| scope.spawn(|| cache.forget("a")));
+        let (removals, inserts) = thread::scope(|scope| {
+            let removals = [(); 2].map(|()| scope.spawn(|| cache.remove("a").unwrap()));
             let second = scope.spawn(|| insert(&cache, "a"));
             let first = insert(&cache, "a");
             let inserts = [&first[..1], &second.join().unwrap()[..1]].concat();
-            (forgets.map(|forget| usize::from(forget.join().unwrap())).iter().sum::<usize>(), inserts)
+            (removals.map(|removal| usize::from(removal.join().unwrap())).iter().sum::<usize>(), inserts)
         });
         let held = usize::from(is_held(&cache, "a"));
-        assert_eq!(1 + inserts.matches('f').count() - forgets, held);
-        assert_room_left(&cache, 2 - held);
-        format!("{inserts}, {}", if held == 1 { "held" } else { "forgotten" })
+        assert_eq!(1 + inserts.matches('f').count() - removals, held);
+        assert_quota_left(&cache, 2 - held);
+        format!("{inserts}, {}", if held == 1 { "held" } else { "removed" })
     });
 }
 
-/// What is known of the cache from outside, without a lock that the scheduler would see.
+/// What the threads know of the cache. It is behind a lock that the scheduler does not know.
 #[derive(Default)]
 struct Ghost {
-    /// Places that each thread holds for certain, and may hold.
+    /// The keys that each thread certainly holds, and that it may hold.
     certain: [usize; 3],
     possible: [usize; 3],
-    /// The most that others may have held since a thread's call began.
+    /// The most keys that the other threads may have held since a thread's call began.
     others_max: [usize; 3],
 }
 
@@ -174,12 +174,13 @@ impl Ghost {
 }
 
 #[test]
-fn max_keys_is_never_passed_and_full_is_said_only_where_it_may_be_true() {
+fn max_keys_is_never_exceeded_and_full_is_returned_only_if_it_can_be_true() {
     const MAX_KEYS: usize = 2;
     explore(["full", "never full"], || {
         let cache = DedupCache::new(small(MAX_KEYS)).unwrap();
         let ghost = Mutex::new(Ghost::default());
-        // Holds at most one place; takes it as a key or a claim, or within a batch, and gives it back.
+        // Holds at most one key. It is inserted, claimed, or inserted by a batch, and then removed
+        // or aborted.
         let work = |me: usize, key: &str| {
             let mut found_full = false;
             for _ in 0..2 {
@@ -190,7 +191,7 @@ fn max_keys_is_never_passed_and_full_is_said_only_where_it_may_be_true() {
                     ghost.note();
                 });
                 let mut claim = None;
-                let told = match way {
+                let answer = match way {
                     0 => insert(&cache, key),
                     1 => claimed(&cache, key, |fresh| claim = Some(fresh)),
                     _ => {
@@ -200,13 +201,13 @@ fn max_keys_is_never_passed_and_full_is_said_only_where_it_may_be_true() {
                     }
                 };
                 with(&ghost, |ghost| {
-                    let is_fresh = told == "fresh";
-                    assert!(is_fresh || ghost.others_max[me] >= MAX_KEYS, "{told}: there was room all the time");
+                    let is_fresh = answer == "fresh";
+                    assert!(is_fresh || ghost.others_max[me] >= MAX_KEYS, "{answer}: there was quota all the time");
                     ghost.certain[me] = usize::from(is_fresh);
-                    assert!(ghost.certain.iter().sum::<usize>() <= MAX_KEYS, "more than may be");
+                    assert!(ghost.certain.iter().sum::<usize>() <= MAX_KEYS, "more than `max_keys`");
                     ghost.possible[me] = usize::from(is_fresh);
                 });
-                if told == "full" {
+                if answer == "full" {
                     found_full = true;
                     continue;
                 }
@@ -215,9 +216,9 @@ fn max_keys_is_never_passed_and_full_is_said_only_where_it_may_be_true() {
                     Some(claim) if thread_rng().gen_bool(0.5) => claim.abort(),
                     Some(claim) => {
                         claim.commit().unwrap();
-                        assert!(cache.forget(key));
+                        assert!(cache.remove(key).unwrap());
                     }
-                    None => assert!(cache.forget(key)),
+                    None => assert!(cache.remove(key).unwrap()),
                 }
                 with(&ghost, |ghost| ghost.possible[me] = 0);
             }
@@ -228,11 +229,11 @@ fn max_keys_is_never_passed_and_full_is_said_only_where_it_may_be_true() {
             let full = work(0, "a");
             others.into_iter().fold(full, |full, other| other.join().unwrap() || full)
         });
-        assert_room_left(&cache, MAX_KEYS);
+        assert_quota_left(&cache, MAX_KEYS);
         if full { "full" } else { "never full" }.into()
     });
 }
 
 fn with<R>(ghost: &Mutex<Ghost>, call: impl FnOnce(&mut Ghost) -> R) -> R {
-    call(&mut ghost.lock().expect("held for no longer than this"))
+    call(&mut ghost.lock().expect("not poisoned"))
 }
