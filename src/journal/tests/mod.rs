@@ -8,6 +8,9 @@ mod format;
 mod interleavings;
 mod reading;
 mod removal;
+#[cfg(shuttle)]
+mod task_interleavings;
+#[cfg(not(shuttle))]
 mod tasks;
 mod threads;
 mod upkeep;
