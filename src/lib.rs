@@ -178,8 +178,22 @@
 //!   as they expire. A key that is committed alone takes 56 bytes until it is rewritten, in a batch
 //!   24.
 //! * Calls that commit block while the disk works, and once in some hundreds of keys they remove old
-//!   segments: from async code, use a thread for blocking calls where that matters. An `observe` that
-//!   moves the watermark writes it, and syncs it with `Power`: once a second is enough.
+//!   segments. From async code use [`commit_async`](sync::Claim::commit_async): a thread of the cache
+//!   writes then, for any number of tasks at once. An `observe` that moves the watermark writes it,
+//!   and syncs it with `Power`: once a second is enough.
+//! * To hand a directory to another process (a partition that moves), [`close`](sync::DedupCache::close)
+//!   the cache. The heir opens it with a [`lock_timeout`](journal::OpenOptions::lock_timeout) of its
+//!   choice, and gets `ErrorKind::Locked` until the directory is free.
+//!
+//! # Async services
+//!
+//! No runtime is needed and none is depended on. [`process_once`] is claim, effect and commit in one
+//! call over any [`ClaimStore`], of which [`sync::DedupCache`] is the first. Its answer tells what to do
+//! with the delivery ([`Disposition`]): acknowledge it, let it come back, dead-letter it.
+//!
+//! A claim works across `.await`: it is `Send` and owns what it needs. A future that is dropped (a
+//! timeout, a `select!`) releases its claim, unless its commit had begun: that is carried out. **An
+//! effect that had happened before its future was dropped happens again.**
 //!
 //! # Choosing the horizon
 //!

@@ -102,7 +102,7 @@ impl Error {
     }
 
     pub(crate) fn closed() -> Self {
-        Self::new(ErrorKind::Closed, PathBuf::from("commit"))
+        Self::new(ErrorKind::Closed, PathBuf::new())
     }
 
     pub(crate) fn no_thread(error: io::Error) -> Self {
@@ -151,10 +151,9 @@ impl fmt::Display for Error {
                 "the journal is in use ({path} is locked): give every cache a directory of its own, and wait for the \
                  process before this one to end"
             ),
-            ErrorKind::Closed => write!(
-                f,
-                "the cache was closed ({path}): do not acknowledge; whoever opens the directory next gets the message \
-                 again"
+            ErrorKind::Closed => f.write_str(
+                "the cache was closed and its directory may be another's: do not acknowledge, so that the message is \
+                 redelivered",
             ),
             ErrorKind::SecretMismatch => write!(
                 f,
