@@ -1,7 +1,7 @@
 //! What only tests and fuzzers need: models, a simulated disk, a scheduler.
 //!
-//! The functions are what the fuzz targets call, with any bytes. The tests call them with inputs that
-//! fuzzing found worth keeping (`fuzz/corpus`), and with altered copies of those.
+//! The functions are what the fuzz targets call, with any bytes. The tests call them with inputs
+//! that fuzzing found worth keeping (`fuzz/corpus`), and with altered copies of those.
 
 mod choices;
 pub(crate) mod disk;
