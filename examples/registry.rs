@@ -13,27 +13,41 @@ fn config(queue: &str) -> Config {
     }
 }
 
+struct Delivery {
+    queue: &'static str,
+    key: &'static str,
+    /// When the broker stored the message.
+    stored_at: Timestamp,
+}
+
 fn main() -> Result<(), Error> {
     let registry = Registry::new();
-    let now = Timestamp::now();
-    let deliveries = [("payments", "id-1"), ("mails", "id-1"), ("payments", "id-1"), ("mails", "id-2")];
+    let minutes_ago = |minutes: u64| Timestamp::now().saturating_sub(Duration::from_secs(60 * minutes));
+    // Both queues have a backlog of some minutes.
+    let delivery = |queue, key, minutes| Delivery { queue, key, stored_at: minutes_ago(minutes) };
+    let deliveries = [
+        delivery("payments", "id-1", 9),
+        delivery("mails", "id-1", 8),
+        delivery("payments", "id-1", 7), // a copy
+        delivery("mails", "id-2", 6),
+    ];
 
     let mut fresh = 0;
-    for (queue, key) in deliveries {
+    for Delivery { queue, key, stored_at } in deliveries {
         // A service keeps the handle for as long as it consumes from the queue.
         let cache = registry.get_or_create(queue, config(queue))?;
-        cache.observe(MinMsgTime::Known(now))?;
-        let verdict = cache.insert(key, now)?;
-        println!("{queue}/{key}: {verdict:?}");
+        let verdict = cache.insert(key, stored_at)?;
+        println!("{queue}/{key}: {verdict}");
         fresh += u32::from(verdict == Verdict::Fresh);
     }
-    assert_eq!(fresh, 3, "the same key in two queues is two keys");
+    assert_eq!(fresh, 3, "the same key in two queues is two keys, and a backlog is not too old");
 
-    for queue in registry.queues() {
-        if let Some(cache) = registry.get(&queue) {
-            let stats = cache.stats();
-            println!("{queue}: {} keys, {} duplicates, {} bytes", stats.keys_live, stats.duplicate, stats.memory_bytes);
-        }
+    // Once a second, for each queue: the time of the oldest message that the broker still holds.
+    for (queue, oldest) in [("payments", minutes_ago(7)), ("mails", minutes_ago(6))] {
+        let Some(cache) = registry.get(queue) else { continue };
+        cache.observe(MinMsgTime::Known(oldest))?;
+        let stats = cache.stats();
+        println!("{queue}: {} keys, {} duplicates, {} bytes", stats.keys_live, stats.duplicate, stats.memory_bytes);
     }
     Ok(())
 }

@@ -18,7 +18,8 @@ fn main() -> Result<(), Error> {
     let mut cache = DedupCache::new(Config::new(horizon.max_retention(Duration::from_secs(86_400))))?;
 
     let message = |key, amount| Message { key, stored_at: Timestamp::now(), amount };
-    // The producer of "b" missed an acknowledgement and sent it again. "a" and "d" look alike and are two events.
+    // The producer of "b" missed an acknowledgement and sent it again. "a" and "d" look alike and are
+    // two events.
     let mut queue = VecDeque::from([message("a", 10), message("b", 20), message("b", 20), message("d", 10)]);
     let mut balance = 0;
     let mut database_is_down = true;
@@ -27,7 +28,7 @@ fn main() -> Result<(), Error> {
         match cache.claim(message.key, message.stored_at)? {
             Claimed::Fresh(claim) if message.key == "d" && database_is_down => {
                 database_is_down = false;
-                cache.abort(claim); // not processed: the redelivery will be fresh
+                drop(claim); // not processed: the redelivery will be fresh
                 queue.push_back(message);
             }
             Claimed::Fresh(claim) => {
@@ -37,7 +38,7 @@ fn main() -> Result<(), Error> {
             }
             Claimed::Duplicate => println!("{}: duplicate, acknowledged", message.key),
             Claimed::InFlight => queue.push_back(message),
-            Claimed::TooOld => println!("{}: to the dead letters", message.key),
+            Claimed::TooOld => println!("{}: dead-lettered", message.key),
         }
     }
     println!("balance {balance}");

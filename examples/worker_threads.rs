@@ -1,4 +1,5 @@
-//! Worker threads that share a queue and a cache: claims keep a message from being processed twice at the same time.
+//! Worker threads that share a queue and a cache: claims keep a message from being processed twice at
+//! the same time.
 //!
 //!     cargo run --example worker_threads
 
@@ -16,7 +17,7 @@ fn main() -> Result<(), Error> {
     let (send, receive) = mpsc::channel();
     let receive = Mutex::new(receive);
     for number in 0..10_000u64 {
-        // Every tenth message is delivered twice, right one after the other: two workers meet over it.
+        // Every tenth message is delivered twice, one right after the other: two workers meet over it.
         for _ in 0..=u64::from(number % 10 == 0) {
             send.send((number, Timestamp::now())).expect("the receiver is alive");
         }

@@ -15,7 +15,7 @@ mod real {
     pub(crate) use dashmap::DashMap;
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-    pub(crate) use std::thread::yield_now;
+    pub(crate) use std::thread;
 }
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use real::*;

@@ -62,7 +62,7 @@ pub struct Stats {
     /// How far the queue has come, if known: nothing older is delivered any more. Of several caches:
     /// the earliest of those that are known.
     pub watermark: Option<Timestamp>,
-    /// How far the watermark lies behind `now`, in milliseconds. Of several caches: the longest.
+    /// How far the watermark lies behind `now`. Of several caches: the longest.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::optional"))]
     pub watermark_lag: Option<Duration>,
     /// Message times that lay beyond `now + max_clock_skew` and were clamped to that.

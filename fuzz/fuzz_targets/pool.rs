@@ -1,4 +1,4 @@
 //! The pool of chunks, against lists.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| oncewheel::fuzzing::pool(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| oncewheel::testing::fuzzing::pool(bytes));

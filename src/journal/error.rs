@@ -42,8 +42,12 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Another process, or another cache in this one, has the directory open.
+    /// Another process, or another cache in this one, has the directory open: try again later, or
+    /// wait longer ([`OpenOptions::lock_timeout`](super::OpenOptions::lock_timeout)).
     Locked,
+    /// The cache was closed. Nothing more is committed here; the directory may belong to another cache
+    /// now.
+    Closed,
     /// The journal was written under another secret than
     /// [`Config::secret`](crate::Config#structfield.secret) gives.
     SecretMismatch,
@@ -71,6 +75,7 @@ impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Locked => "locked",
+            Self::Closed => "closed",
             Self::SecretMismatch => "secret_mismatch",
             Self::SecretMissing => "secret_missing",
             Self::Damaged => "damaged",
@@ -94,6 +99,14 @@ impl Error {
     pub(super) fn io(doing: &str, path: PathBuf, error: io::Error) -> Self {
         let (kind, detail) = (ErrorKind::Io(error.kind()), format!("cannot {doing}: {error}"));
         Self(Box::new(Inner { kind, path, detail, source: Some(Arc::new(error)) }))
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, PathBuf::from("commit"))
+    }
+
+    pub(crate) fn no_thread(error: io::Error) -> Self {
+        Self::io("start the thread for async commits", PathBuf::new(), error)
     }
 
     /// The same failure, after which the journal cannot be trusted.
@@ -137,6 +150,11 @@ impl fmt::Display for Error {
                 f,
                 "the journal is in use ({path} is locked): give every cache a directory of its own, and wait for the \
                  process before this one to end"
+            ),
+            ErrorKind::Closed => write!(
+                f,
+                "the cache was closed ({path}): do not acknowledge; whoever opens the directory next gets the message \
+                 again"
             ),
             ErrorKind::SecretMismatch => write!(
                 f,

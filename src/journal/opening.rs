@@ -16,14 +16,13 @@ const SECRET_COPY_BYTES: usize = 32;
 pub(crate) fn open<C: Cache>(
     storage: Box<dyn Storage>,
     given: Option<[u8; 16]>,
-    durability: Durability,
     span: u64,
     options: OpenOptions<'_>,
     make: impl FnOnce([u8; 16]) -> C,
 ) -> Result<(C, Writer, Recovery), Error> {
     let opening = Opening::start(storage, given)?;
     let mut cache = make(opening.secret);
-    let (mut writer, recovery) = opening.restore(&mut cache, durability, span, options)?;
+    let (mut writer, recovery) = opening.restore(&mut cache, span, options)?;
     writer.maintain(&cache, cache.watermark(), STEPS_PER_OPENING);
     Ok((cache, writer, recovery))
 }
@@ -110,14 +109,8 @@ impl Opening {
     }
 
     /// Fills `cache` with the committed keys of which a copy may still come.
-    fn restore(
-        self,
-        cache: &mut dyn Cache,
-        durability: Durability,
-        span: u64,
-        options: OpenOptions<'_>,
-    ) -> Result<(Writer, Recovery), Error> {
-        let hasher = KeyHasher::new(self.secret);
+    fn restore(self, cache: &mut dyn Cache, span: u64, options: OpenOptions<'_>) -> Result<(Writer, Recovery), Error> {
+        let (hasher, durability) = (KeyHasher::new(self.secret), options.durability);
         let source = Source { storage: &*self.storage, hasher, files: &self.files };
         let Read { mut recovery, watermark, sequence, segments, mut damage } = read_all(source, cache, options)?;
         let mut next_number = self.next_number;

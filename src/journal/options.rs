@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a cache still knows after its process ended, however it ended.
 ///
@@ -74,25 +75,53 @@ pub enum OpenMode {
 /// # let dir = std::env::temp_dir().join(format!("oncewheel-doc-options-{}", std::process::id()));
 /// let config = Config::new(Horizon::new(Duration::from_secs(600), Duration::from_secs(30)));
 /// let options = OpenOptions::new()
+///     .durability(Durability::Power)
 ///     .mode(OpenMode::Strict)
 ///     .on_progress(|progress| eprintln!("{} of {} bytes", progress.bytes_read, progress.bytes_in_all));
-/// let cache = DedupCache::open_with(&dir, config, Durability::Process, options)?;
+/// let cache = DedupCache::open(&dir, config, options)?;
 /// assert!(cache.recovery().unwrap().damage.is_empty());
 /// # drop(cache);
 /// # std::fs::remove_dir_all(&dir).unwrap();
 /// # Ok::<(), oncewheel::Error>(())
 /// ```
-#[derive(Default)]
+///
+/// Where only the durability matters, it serves as the options:
+/// `DedupCache::open(dir, config, Durability::Process)`.
 pub struct OpenOptions<'a> {
+    pub(crate) durability: Durability,
     pub(crate) mode: OpenMode,
+    pub(crate) lock_timeout: Duration,
     pub(crate) on_progress: Option<Box<dyn FnMut(OpenProgress) + 'a>>,
 }
 
 impl<'a> OpenOptions<'a> {
-    /// Recover what is readable, and report no progress.
+    /// [`Durability::Process`]; recover what is readable; wait half a second for the directory; report no
+    /// progress.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            durability: Durability::Process,
+            mode: OpenMode::Recover,
+            lock_timeout: Duration::from_millis(500),
+            on_progress: None,
+        }
+    }
+
+    /// What a committed key outlasts.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How long to wait for the directory while another cache has it open; by default half a second, in
+    /// steps of 20 ms. Zero tries once, for callers that must not block. (A child process has a copy of
+    /// every open file between its `fork` and its `exec`, and so of a lock that was released just now:
+    /// try again.)
+    #[must_use]
+    pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
+        self.lock_timeout = lock_timeout;
+        self
     }
 
     /// What to do about damage.
@@ -110,9 +139,24 @@ impl<'a> OpenOptions<'a> {
     }
 }
 
+impl Default for OpenOptions<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<Durability> for OpenOptions<'_> {
+    fn from(durability: Durability) -> Self {
+        Self::new().durability(durability)
+    }
+}
+
 impl fmt::Debug for OpenOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenOptions").field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("OpenOptions")
+            .field("durability", &self.durability)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
     }
 }
 

@@ -90,6 +90,11 @@ impl Shared {
         }
     }
 
+    /// As [`Writer::close`]. Calls that wait for others to write get its error.
+    pub(crate) fn close(&self, watermark: u64) -> Result<(), Error> {
+        self.with_writer(|writer| writer.close(watermark))
+    }
+
     /// Bytes that the segments take, and failures that no caller was told.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.bytes.load(Relaxed), self.failures.load(Relaxed))

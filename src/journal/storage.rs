@@ -4,7 +4,7 @@ use super::{Error, ErrorKind};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A directory of files that only grow. Nothing is durable before `sync`, or, for the names,
 /// `sync_dir`.
@@ -25,6 +25,9 @@ pub(crate) trait Storage: Send {
     /// Makes the creation and removal of files durable.
     fn sync_dir(&self) -> io::Result<()>;
 
+    /// Lets another process open the directory. Nothing is called after this.
+    fn unlock(&mut self);
+
     /// What the caller is told of an error on a file; "" is the directory.
     fn failure(&self, doing: &str, name: &str, error: io::Error) -> Error {
         Error::io(doing, self.path(name), error)
@@ -39,20 +42,18 @@ pub(crate) trait Appender: Send {
 }
 
 const LOCK: &str = "lock";
-/// Half a second in all: a child process has a copy of every open file between its fork and its
-/// exec, and so of a lock that was released just now.
-const LOCK_TRIES: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A directory of the file system, locked against other processes.
 pub(crate) struct Directory {
     path: PathBuf,
     /// Held open: the lock goes with it, and with the process.
-    _lock: File,
+    lock: Option<File>,
 }
 
 impl Directory {
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+    /// Waits for the lock for up to `lock_timeout`.
+    pub(crate) fn open(path: &Path, lock_timeout: Duration) -> Result<Self, Error> {
         let failed = |doing, path: &Path| {
             let path = path.to_owned();
             move |error| Error::io(doing, path, error)
@@ -68,14 +69,18 @@ impl Directory {
         }
         let lock_path = path.join(LOCK);
         let lock = private().truncate(false).open(&lock_path).map_err(failed("open", &lock_path))?;
-        for _ in 0..LOCK_TRIES {
+        let since = Instant::now();
+        loop {
             match lock.try_lock() {
-                Ok(()) => return Ok(Self { path: path.to_owned(), _lock: lock }),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Ok(()) => return Ok(Self { path: path.to_owned(), lock: Some(lock) }),
+                Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
             }
+            match lock_timeout.checked_sub(since.elapsed()) {
+                Some(left) if left > Duration::ZERO => std::thread::sleep(left.min(LOCK_PAUSE)),
+                _ => return Err(Error::new(ErrorKind::Locked, lock_path)),
+            }
         }
-        Err(Error::new(ErrorKind::Locked, lock_path))
     }
 }
 
@@ -136,6 +141,10 @@ impl Storage for Directory {
         // Other systems cannot open a directory, and need not.
         if cfg!(unix) { File::open(&self.path)?.sync_all() } else { Ok(()) }
     }
+
+    fn unlock(&mut self) {
+        self.lock = None;
+    }
 }
 
 impl Appender for File {
@@ -156,8 +165,8 @@ mod tests {
     fn a_directory_stores_lists_truncates_and_removes_files() {
         let path = std::env::temp_dir().join(format!("oncewheel-storage-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
-        let storage = Directory::open(&path).unwrap();
-        assert!(Directory::open(&path).is_err_and(|error| error.kind() == ErrorKind::Locked));
+        let storage = Directory::open(&path, Duration::ZERO).unwrap();
+        assert!(Directory::open(&path, Duration::ZERO).is_err_and(|error| error.kind() == ErrorKind::Locked));
         let mut file = storage.create("a").unwrap();
         assert!(storage.create("a").is_err(), "the name is taken");
         file.append(b"0123").unwrap();

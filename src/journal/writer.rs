@@ -3,7 +3,7 @@
 use super::record::{self, ENTRY_BYTES, FRAME_ENTRIES_MAX, Frames, Header, Item, Kind, Mark};
 use super::segment::{self, Segment};
 use super::storage::Appender;
-use super::{Durability, Error, Storage};
+use super::{Durability, Error, ErrorKind, Storage};
 use crate::key::{KeyHasher, random};
 use crate::{Fingerprint, Timestamp};
 use std::io;
@@ -155,6 +155,19 @@ impl Writer {
     /// Refused if an earlier failure has poisoned the journal.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.poisoned.clone().map_or(Ok(()), Err)
+    }
+
+    /// Writes the watermark, and frees the directory: nothing is appended any more.
+    pub(crate) fn close(&mut self, watermark: u64) -> Result<(), Error> {
+        if self.poisoned.as_ref().is_some_and(|error| error.kind() == ErrorKind::Closed) {
+            return Ok(());
+        }
+        let written = self.commit(&Ops::default(), watermark);
+        self.poisoned = Some(Error::new(ErrorKind::Closed, self.storage.path("")));
+        self.active = None;
+        self.unsynced.clear();
+        self.storage.unlock();
+        written
     }
 
     /// Makes `ops` and the watermark as durable as configured. After an error nothing of it counts,

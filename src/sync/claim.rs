@@ -1,6 +1,6 @@
 //! A claim that releases itself.
 
-use super::inner::Inner;
+use super::ownership::Owner;
 use crate::Error;
 use crate::engine::ClaimId;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use std::sync::Arc;
 /// [lease](crate::Config#structfield.lease) ends.
 #[must_use = "a claim that is dropped is released"]
 pub struct Claim {
-    inner: Arc<Inner>,
+    owner: Arc<Owner>,
     id: ClaimId,
     is_open: bool,
 }
 
 impl Claim {
-    pub(super) fn new(inner: Arc<Inner>, id: ClaimId) -> Self {
-        Self { inner, id, is_open: true }
+    pub(super) fn new(owner: Arc<Owner>, id: ClaimId) -> Self {
+        Self { owner, id, is_open: true }
     }
 
     /// Commits the key: from now on its copies are `Duplicate`. Call it between the effect and the
@@ -45,8 +45,29 @@ impl Claim {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn commit(mut self) -> Result<(), Error> {
-        self.is_open = false;
-        self.inner.commit(&self.id)
+        let id = self.close();
+        self.owner.commit(&id)
+    }
+
+    /// As [`commit`](Self::commit), for async tasks: no thread of their runtime waits for a disk. Without a
+    /// journal it is ready at once.
+    ///
+    /// With a journal, a thread of the cache writes what tasks commit, and any number of them share one
+    /// write and one sync. The first call starts the thread. It ends with the last handle and claim of
+    /// the cache, which wait for it, and needs no runtime.
+    ///
+    /// A future that is dropped before it was polled releases the claim. Dropped later, it changes
+    /// nothing: the commit is carried out, and if it fails the claim is released.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit).
+    pub async fn commit_async(mut self) -> Result<(), Error> {
+        let id = self.close();
+        match &*self.owner.commit_async(&[id]).await? {
+            [] => Ok(()),
+            _ => Err(Error::ClaimLost),
+        }
     }
 
     /// Releases the claim, as dropping it does.
@@ -62,10 +83,16 @@ impl Claim {
     /// ```
     pub fn abort(self) {}
 
-    /// What `inner` is to commit. A claim of another cache is dropped here, which releases it there, and
-    /// `inner` does not know its identity.
-    pub(super) fn hand_over(mut self, inner: &Arc<Inner>) -> ClaimId {
-        self.is_open = !Arc::ptr_eq(&self.inner, inner);
+    /// Dropping the claim does nothing any more.
+    fn close(&mut self) -> ClaimId {
+        self.is_open = false;
+        self.id
+    }
+
+    /// What `owner` is to commit. A claim of another cache is dropped here, which releases it there, and
+    /// its shards do not know its identity.
+    pub(super) fn hand_over(mut self, owner: &Arc<Owner>) -> ClaimId {
+        self.is_open = !Arc::ptr_eq(&self.owner, owner);
         self.id
     }
 }
@@ -73,7 +100,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.is_open {
-            self.inner.abort(&self.id);
+            self.owner.abort(&self.id);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! by every delivery. It inserts first and marks the key pending, which only a duplicate looks at.
 
 use super::batch::{self, PendingCall};
+use super::commits::{Begun, Queue};
 use super::shards::{Admitted, Shards};
 use crate::engine::{ClaimId, Full, Held, IndexHash};
 use crate::journal::{self, Cache, Ops, Recovery, STEPS_PER_PROGRESS, Shared};
@@ -17,9 +18,14 @@ const ENTRIES_PER_WRITE: usize = 1 << 14;
 pub(super) struct Journal {
     pub(super) shared: Shared,
     pub(super) recovery: Recovery,
+    pub(super) queue: Queue,
 }
 
 impl Journal {
+    pub(super) fn new(shared: Shared, recovery: Recovery) -> Self {
+        Self { shared, recovery, queue: Queue::default() }
+    }
+
     pub(super) fn insert(
         &self,
         shards: &Shards,
@@ -92,24 +98,29 @@ impl Journal {
         &self,
         shards: &Shards,
         claims: &[ClaimId],
-        mut lost: impl FnMut(usize),
+        lost: impl FnMut(usize),
     ) -> Result<(), journal::Error> {
-        let mut ops = Ops::default();
-        let mut begun = Vec::with_capacity(claims.len());
+        let begun = self.begin(shards, claims, lost);
+        if begun.claims.is_empty() { Ok(()) } else { self.finish(shards, begun) }
+    }
+
+    pub(super) fn begin(&self, shards: &Shards, claims: &[ClaimId], mut lost: impl FnMut(usize)) -> Begun {
+        let mut begun = Begun { claims: Vec::with_capacity(claims.len()), ops: Ops::default() };
         for (at, claim) in claims.iter().enumerate() {
             match shards.with_caught_up(claim.hash, |shard| shard.begin_commit(claim)) {
                 Some(time) => {
-                    ops.insert(claim.key, time);
-                    begun.push(claim);
+                    begun.ops.insert(claim.key, time);
+                    begun.claims.push(*claim);
                 }
                 None => lost(at),
             }
         }
-        if begun.is_empty() {
-            return Ok(());
-        }
-        let committed = self.commit_ops(shards, &mut ops);
-        for claim in begun {
+        begun
+    }
+
+    pub(super) fn finish(&self, shards: &Shards, mut begun: Begun) -> Result<(), journal::Error> {
+        let committed = self.commit_ops(shards, &mut begun.ops);
+        for claim in &begun.claims {
             shards.with_caught_up(claim.hash, |shard| match committed {
                 Ok(()) => drop(shard.commit(claim)),
                 Err(_) => shard.abort(claim),
@@ -117,6 +128,12 @@ impl Journal {
         }
         self.maintain(shards);
         committed
+    }
+
+    /// Takes no more commits and frees the directory. What was handed over before is carried out.
+    pub(super) fn close(&self, shards: &Shards) -> Result<(), journal::Error> {
+        self.queue.close();
+        self.shared.close(shards.published.watermark())
     }
 
     /// The tombstone is written before the key is removed. If it cannot be written, the key stays.

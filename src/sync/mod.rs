@@ -2,8 +2,9 @@
 
 mod batch;
 mod claim;
-mod inner;
+mod commits;
 mod journal;
+mod ownership;
 mod quota;
 mod shards;
 
@@ -14,8 +15,8 @@ use crate::{
     Claimed, Committed, Config, ConfigError, Error, Fingerprint, Key, KeyHasher, MinMsgTime, Stats, Timestamp, Verdict,
     front,
 };
-use inner::Inner;
 use journal::Journal;
+use ownership::{Core, Owner};
 use shards::Shards;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +48,8 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone)]
 pub struct DedupCache {
-    inner: Arc<Inner>,
+    core: Arc<Core>,
+    owner: Arc<Owner>,
 }
 
 impl DedupCache {
@@ -59,12 +61,13 @@ impl DedupCache {
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         let checked = config.check()?;
         let shards = Shards::new(&config, checked, KeyHasher::of(config.secret));
-        Ok(Self { inner: Arc::new(Inner { shards, journal: None }) })
+        Ok(Self::with(Core { shards, journal: None }))
     }
 
     /// A cache that knows what it held when it was last open in `dir`, and keeps a journal there; see
-    /// the [crate documentation](crate#restarts). With [`Durability::Memory`] it is a
-    /// [`new`](Self::new) cache, and `dir` is not touched.
+    /// the [crate documentation](crate#restarts). `options` is a [`Durability`], or [`OpenOptions`] to
+    /// choose also what is done about damage. With [`Durability::Memory`] it is a [`new`](Self::new)
+    /// cache, and `dir` is not touched.
     ///
     /// Reads the journal: some 100 ns a key. Damaged bytes are skipped and reported by
     /// [`recovery`](Self::recovery). The horizon may differ from last time. With a longer one, keys
@@ -99,46 +102,75 @@ impl DedupCache {
     /// # std::fs::remove_dir_all(&dir).unwrap();
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
-    pub fn open(dir: impl AsRef<Path>, config: Config, durability: Durability) -> Result<Self, Error> {
-        Self::open_with(dir, config, durability, OpenOptions::new())
-    }
-
-    /// As [`open`](Self::open), with a choice of what is done about damage, and with reports of
-    /// progress. See [`OpenOptions`] for an example.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    pub fn open_with(
-        dir: impl AsRef<Path>,
-        config: Config,
-        durability: Durability,
-        options: OpenOptions<'_>,
-    ) -> Result<Self, Error> {
-        Self::open_in(|| Ok(Box::new(Directory::open(dir.as_ref())?)), config, durability, options)
+    pub fn open<'a>(dir: impl AsRef<Path>, config: Config, options: impl Into<OpenOptions<'a>>) -> Result<Self, Error> {
+        let options = options.into();
+        let lock_timeout = options.lock_timeout;
+        Self::open_in(|| Ok(Box::new(Directory::open(dir.as_ref(), lock_timeout)?)), config, options)
     }
 
     pub(crate) fn open_in(
         storage: impl FnOnce() -> Result<Box<dyn Storage>, crate::journal::Error>,
         config: Config,
-        durability: Durability,
         options: OpenOptions<'_>,
     ) -> Result<Self, Error> {
-        if durability == Durability::Memory {
+        if options.durability == Durability::Memory {
             return Ok(Self::new(config)?);
         }
         let checked = config.check()?;
         let make = |secret| Shards::new(&config, checked, KeyHasher::new(secret));
-        let opened = crate::journal::open(storage()?, config.secret, durability, checked.rule.span, options, make);
+        let opened = crate::journal::open(storage()?, config.secret, checked.rule.span, options, make);
         let (shards, writer, recovery) = opened?;
-        let journal = Some(Journal { shared: Shared::new(writer), recovery });
-        Ok(Self { inner: Arc::new(Inner { shards, journal }) })
+        let journal = Journal::new(Shared::new(writer), recovery);
+        Ok(Self::with(Core { shards, journal: Some(journal) }))
+    }
+
+    fn with(core: Core) -> Self {
+        let core = Arc::new(core);
+        let owner = Arc::new(Owner::new(&core));
+        Self { core, owner }
+    }
+
+    /// Ends the cache and frees its directory, so that another process can open it, even while handles and
+    /// claims live on in this one. Commits under way are carried out first. After that, every call that
+    /// would change the journal is refused with [`ErrorKind::Closed`], and a key that was not committed is
+    /// `Fresh` to the heir. Does nothing without a journal, or a second time.
+    ///
+    /// Dropping the last handle and the last claim frees the directory, too. Blocks while commits are under
+    /// way.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`] if the watermark could not be written, which loses nothing. The directory is free
+    /// in any case.
+    ///
+    /// ```
+    /// use oncewheel::{Claimed, Config, Error, Horizon, sync::DedupCache};
+    /// use oncewheel::journal::{Durability, ErrorKind};
+    /// # let horizon = Horizon::new(std::time::Duration::from_secs(60), std::time::Duration::from_secs(5));
+    /// # let dir = std::env::temp_dir().join(format!("oncewheel-doc-close-{}", std::process::id()));
+    /// let cache = DedupCache::open(&dir, Config::new(horizon), Durability::Process)?;
+    /// let Claimed::Fresh(late) = cache.claim("order-1", None)? else { panic!("never seen") };
+    /// cache.close()?;
+    /// let heir = DedupCache::open(&dir, Config::new(horizon), Durability::Process)?;
+    /// match late.commit() {
+    ///     Err(Error::Journal(error)) => assert_eq!(error.kind(), ErrorKind::Closed),
+    ///     other => panic!("the directory is the heir's: {other:?}"),
+    /// }
+    /// assert!(matches!(heir.claim("order-1", None)?, Claimed::Fresh(_)));
+    /// # drop(heir);
+    /// # std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), oncewheel::Error>(())
+    /// ```
+    ///
+    /// [`ErrorKind::Closed`]: crate::journal::ErrorKind::Closed
+    pub fn close(&self) -> Result<(), Error> {
+        self.core.close()
     }
 
     /// What the opening of the journal found; `None` without a journal.
     #[must_use]
     pub fn recovery(&self) -> Option<&Recovery> {
-        self.inner.journal.as_ref().map(|journal| &journal.recovery)
+        self.core.journal.as_ref().map(|journal| &journal.recovery)
     }
 
     /// Inserts a key on sight and answers whether it was known: for effects that are idempotent, or
@@ -164,10 +196,10 @@ impl DedupCache {
     /// ```
     #[inline]
     pub fn insert(&self, key: impl Key, msg_time: impl Into<Option<Timestamp>>) -> Result<Verdict, Error> {
-        let shards = &self.inner.shards;
+        let shards = &self.core.shards;
         let time = shards.admit(msg_time.into())?;
         let key = shards.key_hasher.fingerprint(key);
-        self.inner.insert(shards.hasher.hash(key), key, time)
+        self.core.insert(shards.hasher.hash(key), key, time)
     }
 
     /// Inserts many keys on sight: sorted by shard, so that each lock is taken once for many keys,
@@ -194,7 +226,7 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn insert_batch(&self, entries: &[(Fingerprint, Timestamp)], verdicts: &mut Vec<Verdict>) -> Result<(), Error> {
-        self.inner.insert_batch(entries, verdicts)
+        self.core.insert_batch(entries, verdicts)
     }
 
     /// Claims a message for processing. On `Fresh`: effect, then [`Claim::commit`], then acknowledge.
@@ -220,9 +252,9 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn claim(&self, key: impl Key, msg_time: impl Into<Option<Timestamp>>) -> Result<Claimed<Claim>, Error> {
-        let time = self.inner.shards.admit(msg_time.into())?;
-        let claimed = self.inner.claim(self.fingerprint(key), time)?;
-        Ok(claimed.map(|id| Claim::new(Arc::clone(&self.inner), id)))
+        let time = self.core.shards.admit(msg_time.into())?;
+        let claimed = self.core.claim(self.fingerprint(key), time)?;
+        Ok(claimed.map(|id| Claim::new(Arc::clone(&self.owner), id)))
     }
 
     /// Claims, runs `handler` if the delivery is fresh, and commits. If the handler returns `Err` or
@@ -277,10 +309,21 @@ impl DedupCache {
     /// See [`Committed`] for an example.
     pub fn commit_batch(&self, claims: impl IntoIterator<Item = Claim>) -> Result<Committed, Error> {
         let claims: Vec<Claim> = claims.into_iter().collect(); // first, as the iterator may panic
-        let ids: Vec<_> = claims.into_iter().map(|claim| claim.hand_over(&self.inner)).collect();
+        let ids: Vec<_> = claims.into_iter().map(|claim| claim.hand_over(&self.owner)).collect();
         let mut lost = Vec::new();
-        self.inner.commit_all(&ids, |at| lost.push(at))?;
+        self.core.commit_all(&ids, |at| lost.push(at))?;
         Ok(Committed::except(lost))
+    }
+
+    /// As [`commit_batch`](Self::commit_batch), for async tasks: as [`Claim::commit_async`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`]: none is committed, and all are released.
+    pub async fn commit_batch_async(&self, claims: impl IntoIterator<Item = Claim>) -> Result<Committed, Error> {
+        let claims: Vec<Claim> = claims.into_iter().collect();
+        let ids: Vec<_> = claims.into_iter().map(|claim| claim.hand_over(&self.owner)).collect();
+        Ok(Committed::except(self.owner.commit_async(&ids).await?))
     }
 
     /// The fingerprint of a key under this cache's secret, for [`insert_batch`](Self::insert_batch).
@@ -288,13 +331,13 @@ impl DedupCache {
     #[inline]
     #[must_use]
     pub fn fingerprint(&self, key: impl Key) -> Fingerprint {
-        self.inner.shards.key_hasher.fingerprint(key)
+        self.core.shards.key_hasher.fingerprint(key)
     }
 
     /// What makes this cache's fingerprints, to hash keys on other threads.
     #[must_use]
     pub fn hasher(&self) -> KeyHasher {
-        self.inner.shards.key_hasher
+        self.core.shards.key_hasher
     }
 
     /// Reports the broker's oldest unconsumed message, which moves the watermark. Call it whenever the
@@ -317,7 +360,7 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn observe(&self, min_msg_time: MinMsgTime) -> Result<(), Error> {
-        self.inner.progress(|progress| progress.observe(min_msg_time))
+        self.core.progress(|progress| progress.observe(min_msg_time))
     }
 
     /// Moves a [manual clock](crate::Clock::Manual) to `now`; never back. Reclaims a bounded number of
@@ -338,7 +381,7 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn advance(&self, now: Timestamp) -> Result<(), Error> {
-        self.inner.progress(|progress| progress.advance(now))
+        self.core.progress(|progress| progress.advance(now))
     }
 
     /// Reads the system clock and reclaims a bounded number of expired keys. Every call does some of
@@ -362,7 +405,7 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn maintain(&self) -> Result<(), Error> {
-        self.inner.progress(|progress| {
+        self.core.progress(|progress| {
             progress.read_clock();
             Ok(())
         })
@@ -372,7 +415,7 @@ impl DedupCache {
     /// moved it.
     #[must_use]
     pub fn watermark(&self) -> Option<Timestamp> {
-        front::timestamp(self.inner.shards.published.watermark())
+        front::timestamp(self.core.shards.published.watermark())
     }
 
     /// Removes a committed key, so that its message can be processed again (a replay from a
@@ -392,7 +435,7 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn remove(&self, key: impl Key) -> Result<bool, Error> {
-        self.inner.remove(self.fingerprint(key))
+        self.core.remove(self.fingerprint(key))
     }
 
     /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus at
@@ -414,13 +457,13 @@ impl DedupCache {
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
     pub fn shrink(&self) -> bool {
-        self.inner.shards.shrink()
+        self.core.shards.shrink()
     }
 
     /// The number of keys held; open claims are not among them. Takes each shard's lock in turn.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.inner.shards.len()
+        self.core.shards.len()
     }
 
     /// Whether no key is held.
@@ -433,39 +476,47 @@ impl DedupCache {
     /// keys.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let mut stats = front::stats(&self.inner.shards.progress.lock());
-        self.inner.shards.add_to(&mut stats);
-        if let Some(journal) = &self.inner.journal {
+        let mut stats = front::stats(&self.core.shards.progress.lock());
+        self.core.shards.add_to(&mut stats);
+        if let Some(journal) = &self.core.journal {
             (stats.journal_bytes, stats.journal_failures) = journal.shared.counts();
         }
         stats
+    }
+
+    pub(crate) fn lease(&self) -> Option<std::time::Duration> {
+        self.core.shards.lease.map(std::time::Duration::from_millis)
+    }
+
+    pub(crate) fn evicts(&self) -> bool {
+        self.core.shards.evicts
     }
 
     /// Recounts everything from scratch and panics on what does not add up: for tests and fuzzing,
     /// while no other thread uses the cache. Takes as long as the cache is large.
     #[doc(hidden)]
     pub fn validate(&self) {
-        self.inner.shards.validate();
+        self.core.shards.validate();
     }
 }
 
 #[cfg(test)]
 impl DedupCache {
     pub(crate) fn holds(&self, key: Fingerprint) -> bool {
-        self.inner.shards.held(key) == crate::engine::Held::Yes
+        self.core.shards.held(key) == crate::engine::Held::Yes
     }
 
     /// Claims whose keys are on the way to the journal.
     pub(crate) fn commits_begun(&self) -> usize {
-        self.inner.shards.shards.iter().map(|local| local.lock().shard.commits_begun()).sum()
+        self.core.shards.shards.iter().map(|local| local.lock().shard.commits_begun()).sum()
     }
 
     pub(crate) fn with_journal<R>(
         &mut self,
         call: impl FnOnce(&mut crate::journal::Writer, &dyn crate::journal::Cache, u64) -> R,
     ) -> R {
-        let shards = &self.inner.shards;
-        let journal = self.inner.journal.as_ref().expect("opened with a journal");
+        let shards = &self.core.shards;
+        let journal = self.core.journal.as_ref().expect("opened with a journal");
         journal.shared.with_writer(|writer| call(writer, shards, shards.published.watermark()))
     }
 }

@@ -5,7 +5,7 @@ use super::quota::Spare;
 use crate::config::{Checked, Config, MAX_SHARDS, WhenFull};
 use crate::engine::{Full, Held, IndexHash, IndexHasher, Settings, Shard};
 use crate::key::KeyHasher;
-use crate::locks::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering::Relaxed, yield_now};
+use crate::locks::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering::Relaxed, thread};
 use crate::time::{ClockCountdown, SystemClock};
 use crate::watermark::Progress;
 use crate::{Error, Fingerprint, Timestamp, Verdict, front};
@@ -24,7 +24,8 @@ pub(super) struct Shards {
     pub(super) key_hasher: KeyHasher,
     pub(super) hasher: IndexHasher,
     pub(super) evicts: bool,
-    has_leases: bool,
+    /// In milliseconds
+    pub(super) lease: Option<u64>,
     max_keys: usize,
     /// The shard that `shrink` is at.
     shrinking: AtomicUsize,
@@ -66,7 +67,7 @@ impl Shards {
             key_hasher,
             hasher,
             evicts,
-            has_leases: lease.is_some(),
+            lease,
             max_keys: config.max_keys,
             shrinking: AtomicUsize::new(0),
         }
@@ -177,7 +178,7 @@ impl Shards {
     #[inline]
     pub(super) fn now(&self) -> Option<u64> {
         let known = self.published.now();
-        if self.has_leases { self.clock.as_ref().map(SystemClock::now).max(known) } else { known }
+        if self.lease.is_some() { self.clock.as_ref().map(SystemClock::now).max(known) } else { known }
     }
 
     /// Lets every shard catch up and reclaims a bounded number of expired keys. A shard that another
@@ -269,7 +270,7 @@ impl Shards {
         }
         drop(all);
         if left == 0 {
-            yield_now(); // to the batch that has it
+            thread::yield_now(); // to the batch that has it
         }
         (self.enter(at, 0), None)
     }

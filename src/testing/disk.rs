@@ -340,6 +340,8 @@ impl Storage for Simulated {
         Open { storage: self.clone(), number }.sync()
     }
 
+    fn unlock(&mut self) {}
+
     fn sync_dir(&self) -> io::Result<()> {
         self.simple(|disk| {
             disk.durable_names = disk.names.clone();

@@ -6,7 +6,7 @@
 //! consistent: the effects of weaker orderings are not explored.
 
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-pub(crate) use shuttle::thread::yield_now;
+pub(crate) use shuttle::thread;
 
 use shuttle::sync;
 use std::collections::BTreeMap;

@@ -90,37 +90,23 @@ impl DedupCache {
     /// # std::fs::remove_dir_all(&dir).unwrap();
     /// # Ok::<(), oncewheel::Error>(())
     /// ```
-    pub fn open(dir: impl AsRef<Path>, config: Config, durability: Durability) -> Result<Self, Error> {
-        Self::open_with(dir, config, durability, OpenOptions::new())
-    }
-
-    /// As [`open`](Self::open), with a choice of what is done about damage, and with reports of
-    /// progress. See [`OpenOptions`] for an example.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    pub fn open_with(
-        dir: impl AsRef<Path>,
-        config: Config,
-        durability: Durability,
-        options: OpenOptions<'_>,
-    ) -> Result<Self, Error> {
-        Self::open_in(|| Ok(Box::new(Directory::open(dir.as_ref())?)), config, durability, options)
+    pub fn open<'a>(dir: impl AsRef<Path>, config: Config, options: impl Into<OpenOptions<'a>>) -> Result<Self, Error> {
+        let options = options.into();
+        let lock_timeout = options.lock_timeout;
+        Self::open_in(|| Ok(Box::new(Directory::open(dir.as_ref(), lock_timeout)?)), config, options)
     }
 
     pub(crate) fn open_in(
         storage: impl FnOnce() -> Result<Box<dyn Storage>, crate::journal::Error>,
         config: Config,
-        durability: Durability,
         options: OpenOptions<'_>,
     ) -> Result<Self, Error> {
-        if durability == Durability::Memory {
+        if options.durability == Durability::Memory {
             return Ok(Self::new(config)?);
         }
         let checked = config.check()?;
         let make = |secret| State::new(&config, checked, KeyHasher::new(secret));
-        let opened = crate::journal::open(storage()?, config.secret, durability, checked.rule.span, options, make);
+        let opened = crate::journal::open(storage()?, config.secret, checked.rule.span, options, make);
         let (state, writer, recovery) = opened?;
         Ok(Self::with_state(state, Some(Box::new(Journal::new(writer, recovery)))))
     }

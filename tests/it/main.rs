@@ -3,8 +3,14 @@
 
 mod capacity;
 mod claims;
+#[cfg(feature = "testing")]
+mod conformance;
 mod edges;
+#[cfg(feature = "serde")]
+mod files;
 mod fronts;
+#[cfg(feature = "testing")]
+mod handover;
 mod hostile;
 mod kills;
 mod model;

@@ -93,7 +93,7 @@ fn is_same(value: &Value<'_>, json: Option<&serde_json::Value>) -> bool {
 }
 
 #[cfg(test)]
-#[path = "../../../src/testing/replay.rs"]
+#[path = "../../../src/testing/fuzzing/replay.rs"]
 mod replay;
 
 #[cfg(test)]

@@ -16,8 +16,9 @@ pub(crate) fn open(dir: &Path, config: Config, options: &JournalOptions) -> Resu
     };
     let mode = if options.strict { OpenMode::Strict } else { OpenMode::Recover };
     let mut bar = OpeningBar::new();
-    let open_options = OpenOptions::new().mode(mode).on_progress(|progress| bar.update(&progress));
-    let opened = DedupCache::open_with(dir, config, durability, open_options);
+    let open_options =
+        OpenOptions::new().durability(durability).mode(mode).on_progress(|progress| bar.update(&progress));
+    let opened = DedupCache::open(dir, config, open_options);
     bar.finish();
     opened
 }

@@ -33,7 +33,7 @@ fn frame(number: usize) -> impl Iterator<Item = u128> {
 
 fn open(storage: &Simulated, mode: OpenMode) -> Result<unsync::DedupCache, Error> {
     let config = config().max_keys(4_096);
-    unsync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Process, OpenOptions::new().mode(mode))
+    unsync::DedupCache::open_in(|| Ok(storage.boxed()), config, OpenOptions::new().mode(mode))
 }
 
 /// Opens a disk with one segment replaced by these bytes. Returns how many frames are held, and the

@@ -7,20 +7,20 @@ use crate::testing::interleavings::{answer, explore};
 use shuttle::thread;
 use std::io::ErrorKind;
 
-fn opened(storage: &Simulated) -> sync::DedupCache {
+pub(super) fn opened(storage: &Simulated) -> sync::DedupCache {
     let config = config().shards(2).secret([7; 16]);
-    sync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Power, OpenOptions::new()).unwrap()
+    sync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Power.into()).unwrap()
 }
 
 /// With an active segment, so that a write is one append and one sync.
-fn begun() -> (Simulated, sync::DedupCache) {
+pub(super) fn begun() -> (Simulated, sync::DedupCache) {
     let storage = Simulated::default();
     let cache = opened(&storage);
     assert_eq!(insert(&cache, "there"), "fresh");
     (storage, cache)
 }
 
-fn at(millis: u64) -> Timestamp {
+pub(super) fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
@@ -28,13 +28,13 @@ fn insert(cache: &sync::DedupCache, key: &str) -> &'static str {
     answer(&cache.insert(key, at(10_000)))
 }
 
-fn is_held(cache: &sync::DedupCache, key: &str) -> bool {
+pub(super) fn is_held(cache: &sync::DedupCache, key: &str) -> bool {
     cache.holds(cache.fingerprint(key.as_bytes()))
 }
 
 /// Between calls, a later process finds what is in memory now, after a crash of this process or a
 /// loss of power.
-fn assert_survives(storage: &Simulated, cache: &sync::DedupCache, keys: &[&str]) {
+pub(super) fn assert_survives(storage: &Simulated, cache: &sync::DedupCache, keys: &[&str]) {
     cache.validate();
     let (images, all) = storage.disk().after_loss_of_power(64);
     assert!(all, "few writes are pending between calls");

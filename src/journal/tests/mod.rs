@@ -8,6 +8,10 @@ mod format;
 mod interleavings;
 mod reading;
 mod removal;
+#[cfg(shuttle)]
+mod task_interleavings;
+#[cfg(not(shuttle))]
+mod tasks;
 mod threads;
 mod upkeep;
 
@@ -70,7 +74,7 @@ macro_rules! subject {
                 durability: Durability,
                 options: OpenOptions<'_>,
             ) -> Result<Self, Error> {
-                Self::open_in(|| Ok(storage.boxed()), config, durability, options)
+                Self::open_in(|| Ok(storage.boxed()), config, options.durability(durability))
             }
             fn put(&mut self, key: &str, time: u64) -> Result<Verdict, Error> {
                 self.insert(key, Timestamp::from_millis(time))

@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
 
-fn opened(storage: &Simulated) -> sync::DedupCache {
+pub(super) fn opened(storage: &Simulated) -> sync::DedupCache {
     <sync::DedupCache as Subject>::open(storage, Durability::Power).unwrap()
 }
 
-fn time() -> Timestamp {
+pub(super) fn time() -> Timestamp {
     Timestamp::from_millis(10_000)
 }
 
 /// A test that fails does not wait for ever.
-fn until(is_so: impl Fn() -> bool) {
+pub(super) fn until(is_so: impl Fn() -> bool) {
     let started = Instant::now();
     while !is_so() {
         assert!(started.elapsed() < Duration::from_secs(20), "the condition never holds");
@@ -174,8 +174,7 @@ fn a_batch_finds_its_own_keys_to_be_duplicates_and_those_of_another_call_in_flig
 fn insert_while_refused(refused: impl Fn(&sync::DedupCache)) {
     let storage = Simulated::default();
     let config = config().max_keys(100_000).shards(4);
-    let cache =
-        sync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Process, OpenOptions::new()).unwrap();
+    let cache = sync::DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Process.into()).unwrap();
     storage.fail(storage.calls()..usize::MAX, Fault::Short(ErrorKind::StorageFull));
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -1,18 +1,108 @@
 //! The shards with or without a journal: the way of a call is chosen here, once.
+//!
+//! ```text
+//! DedupCache, Claim ──Arc──► Owner ──Arc──► Core ◄──Arc── the thread of `commit_async`, if any
+//! DedupCache ───────────────────────Arc───► Core
+//! ```
+//!
+//! That thread must not keep the cache alive: the last handle or claim drops the owner, which ends the
+//! thread and waits for it. A handle has a way of its own to the core, as one more step there would
+//! show on the hot path (`sync::insert` took 1.16 of the time).
 
 use super::batch;
 use super::journal::Journal;
 use super::shards::{Admitted, Shards};
 use crate::engine::{ClaimId, IndexHash};
+use crate::journal;
 use crate::watermark::Progress;
 use crate::{Claimed, Error, Fingerprint, Timestamp, Verdict};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-pub(super) struct Inner {
+/// How long the thread of `commit_async` may wait for a larger group, if at all.
+const PATIENCE_MIN: Duration = Duration::from_micros(if cfg!(all(test, shuttle)) { u64::MAX } else { 10 });
+const PATIENCE_MAX: Duration = Duration::from_micros(300);
+
+/// What handles and claims own together.
+pub(super) struct Owner {
+    core: Arc<Core>,
+}
+
+impl Owner {
+    pub(super) fn new(core: &Arc<Core>) -> Self {
+        Self { core: Arc::clone(core) }
+    }
+
+    /// As `commit_all`, without waiting for a disk in this thread. What has begun is carried out,
+    /// whatever becomes of the future. Returns the positions of the claims that were lost.
+    pub(super) async fn commit_async(&self, claims: &[ClaimId]) -> Result<Vec<usize>, Error> {
+        let mut lost = Vec::new();
+        let Core { shards, journal: Some(journal) } = &*self.core else {
+            self.commit_all(claims, |at| lost.push(at))?;
+            return Ok(lost);
+        };
+        let begun = journal.begin(shards, claims, |at| lost.push(at));
+        if begun.claims.is_empty() {
+            return Ok(lost);
+        }
+        let core = Arc::clone(&self.core);
+        match journal.queue.submit(begun, move || core.carry_out_commits()) {
+            Ok(ticketed) => ticketed.await?,
+            Err((begun, error)) => {
+                begun.claims.iter().for_each(|claim| self.abort(claim));
+                return Err(error.map_or_else(journal::Error::closed, journal::Error::no_thread).into());
+            }
+        }
+        Ok(lost)
+    }
+}
+
+impl std::ops::Deref for Owner {
+    type Target = Core;
+
+    #[inline(always)]
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Some(journal) = &self.core.journal {
+            journal.queue.close();
+        }
+    }
+}
+
+pub(super) struct Core {
     pub(super) shards: Shards,
     pub(super) journal: Option<Journal>,
 }
 
-impl Inner {
+impl Core {
+    /// Ends the journal; the directory is free then.
+    pub(super) fn close(&self) -> Result<(), Error> {
+        match &self.journal {
+            None => Ok(()),
+            Some(journal) => Ok(journal.close(&self.shards)?),
+        }
+    }
+
+    /// What the thread does for as long as there is a cache.
+    fn carry_out_commits(&self) {
+        let Some(journal) = &self.journal else { return };
+        let (mut expected, mut patience) = (0, Duration::ZERO);
+        while let Some((begun, tickets)) = journal.queue.take(expected, patience) {
+            let since = Instant::now();
+            let outcome = journal.finish(&self.shards, begun);
+            // A fraction of what a write takes, and nothing where a write is fast.
+            patience = since.elapsed() / 8;
+            patience = if patience < PATIENCE_MIN { Duration::ZERO } else { patience.min(PATIENCE_MAX) };
+            expected = tickets.len();
+            tickets.iter().for_each(|ticket| ticket.complete(outcome.clone()));
+        }
+    }
+
     #[inline]
     pub(super) fn insert(&self, hash: IndexHash, key: Fingerprint, time: Admitted) -> Result<Verdict, Error> {
         match &self.journal {

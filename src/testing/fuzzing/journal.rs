@@ -1,8 +1,8 @@
 //! A journal of any bytes.
 
-use super::disk::{Disk, Simulated};
+use crate::journal::OpenOptions;
 use crate::journal::record::{FRAME_HEADER_BYTES, Frames, HEADER_BYTES, Header, Item, checksum, encode_frame};
-use crate::journal::{Durability, OpenOptions};
+use crate::testing::disk::{Disk, Simulated};
 use crate::{Clock, Config, Fingerprint, Horizon, Timestamp, unsync::DedupCache};
 use std::time::Duration;
 
@@ -96,5 +96,5 @@ pub fn journal_open(script: &[u8]) {
 fn open(storage: &Simulated) -> Result<DedupCache, crate::Error> {
     let horizon = Horizon::new(Duration::from_secs(1), Duration::from_secs(1));
     let config = Config::new(horizon).clock(Clock::Manual).max_keys(64).secret([7; 16]);
-    DedupCache::open_in(|| Ok(storage.boxed()), config, Durability::Process, OpenOptions::new())
+    DedupCache::open_in(|| Ok(storage.boxed()), config, OpenOptions::new())
 }
