@@ -9,8 +9,8 @@
 //! ONCEWHEEL_BENCH_DIVIDE=100 cargo bench -- --quick             a check that all works: fewer keys
 //! ```
 //!
-//! To compare contenders with each other, `cargo run --release -p oncewheel-report` interleaves them.
-//! `--bin journal-cost` of that package does so for journals.
+//! To compare contenders with each other, `cargo run --release -p oncewheel-report` interleaves
+//! them. `--bin journal-cost` of that package does so for journals.
 
 mod contenders;
 

@@ -39,7 +39,7 @@ if [ $# = 0 ]; then
     targets=(--lib)
     cargo test --quiet --no-run "${targets[@]}"
     export ONCEWHEEL_HOSTILE_KEYS=100000
-    mutants 60 "${engine[@]}" -- engine:: testing::tests::wheel testing::tests::index testing::tests::unsync watermark
+    mutants 60 "${engine[@]}" -- engine:: fuzzing::tests::wheel fuzzing::tests::index fuzzing::tests::unsync watermark
     mutants 60 "${journal[@]}" -- journal:: engine::pending --skip any_flipped_bit --skip evicting_keys
     unset ONCEWHEEL_HOSTILE_KEYS
     files=("${engine[@]}" "${journal[@]}")

@@ -83,8 +83,8 @@ impl Team {
     /// Runs, untimed, until the window has passed this many times. Beyond 1, one key leaves for
     /// each that enters.
     ///
-    /// The tally of a cache on the wall clock starts here, because keys that it held before may have
-    /// expired while others took their turn.
+    /// The tally of a cache on the wall clock starts here, because keys that it held before may
+    /// have expired while others took their turn.
     pub(crate) fn fill(&mut self, spans: f64) {
         self.run((self.workers[0].stream.per_span() as f64 * spans / BATCH as f64).ceil() as u64);
         if self.runs_on_wall_clock() {

@@ -1,6 +1,7 @@
 //! For tests: the [conformance suite](conformance) that every store runs (feature `testing`).
 //!
-//! What else is here is for this crate's own tests and fuzzers: models, a simulated disk, a scheduler.
+//! Everything else is for this crate's own tests and fuzzers: models, a simulated disk, a
+//! scheduler.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;

@@ -52,8 +52,8 @@ on_both_fronts! {
         }
     }
 
-    /// `current_time + max_retention + max_retry + max_network`, with no `min_msg_time` and a message
-    /// whose time is unknown.
+    /// `current_time + max_retention + max_retry + max_network`, with no `min_msg_time` and a
+    /// message whose time is unknown.
     fn the_first_formula_states_when_a_key_expires<C: Front>() {
         for (retry, network, retention) in [(300, 50, 100), (600_000, 30_000, 15 * DAY), (0, 1, 0), (8 * HOUR, 5, HOUR)] {
             let horizon = Horizon::new(ms(retry), ms(network)).max_retention(ms(retention));

@@ -5,7 +5,7 @@
 //! ```text
 //! cargo run --release -p oncewheel-report --bin journal-cost
 //!     -- --quick                                   a check that it works: a hundredth of the keys
-//! ONCEWHEEL_BENCH_DIR=/mnt/disk cargo run ...      on that disk, instead of the temporary directory
+//! ONCEWHEEL_BENCH_DIR=/mnt/disk cargo run ...      on that disk
 //! ```
 
 use crate::contenders::{BATCH, JOURNALED, Scratch, config};
