@@ -1,6 +1,7 @@
 //! The seam for stores: what a consumer needs of one, wherever its keys are kept.
 
 use crate::{Claimed, Committed, Error, MinMsgTime, Timestamp, journal, sync};
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -110,6 +111,17 @@ pub enum Refusal {
     WatermarkAhead,
 }
 
+/// `full`, `claim_lost` or `watermark_ahead`: to serve as a label.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full",
+            Self::ClaimLost => "claim_lost",
+            Self::WatermarkAhead => "watermark_ahead",
+        })
+    }
+}
+
 /// What differs between stores, as data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -160,6 +172,17 @@ pub enum Disposition {
     Redeliver,
     /// Dead-letter it, or ask the store of record: nobody knows whether its effect has happened.
     DeadLetter,
+}
+
+/// `acknowledge`, `redeliver` or `dead_letter`: to serve as a label.
+impl fmt::Display for Disposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Acknowledge => "acknowledge",
+            Self::Redeliver => "redeliver",
+            Self::DeadLetter => "dead_letter",
+        })
+    }
 }
 
 impl<T, E> Claimed<Result<T, E>> {

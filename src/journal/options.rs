@@ -65,6 +65,16 @@ pub enum OpenMode {
     Strict,
 }
 
+/// `recover` or `strict`.
+impl fmt::Display for OpenMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Recover => "recover",
+            Self::Strict => "strict",
+        })
+    }
+}
+
 /// How to open a cache with a journal: plain data in the style of a builder.
 ///
 /// ```

@@ -33,6 +33,31 @@ on_both_fronts! {
         }
     }
 
+    fn full_tells_the_watermark_at_which_the_next_key_expires<C: Front>() {
+        for shards in [1, 8] {
+            let mut cache = C::new(config(100).shards(shards)).unwrap();
+            cache.observe_known(10_000).unwrap();
+            for number in 0..100 {
+                let time = 10_000 + (number as u64 * 37) % 5_000;
+                assert_eq!(cache.insert(&key(number), Some(time)), Ok(Verdict::Fresh));
+            }
+            let next_expiry = |cache: &mut C| match cache.insert("one more", Some(60_000)) {
+                Err(Error::Full { next_expiry: Some(watermark) }) => watermark.as_millis(),
+                other => panic!("{other:?}"),
+            };
+            let watermark = next_expiry(&mut cache);
+            assert!((11_001..=11_001 + 1_000 / 64 + 1).contains(&watermark), "{watermark}: the key of 10,000");
+            cache.observe_known(watermark - 1).unwrap();
+            assert_eq!(next_expiry(&mut cache), watermark, "not before");
+            cache.observe_known(watermark).unwrap();
+            assert_eq!(cache.insert("one more", Some(60_000)), Ok(Verdict::Fresh));
+            cache.validate();
+        }
+        let mut claimed = C::new(config(1)).unwrap();
+        let Ok(Claimed::Fresh(_open)) = claimed.claim("a", Some(5)) else { panic!("new") };
+        assert_eq!(claimed.insert("b", Some(5)), Err(Error::Full { next_expiry: None }), "a claim does not expire");
+    }
+
     fn after_full_the_cache_fills_again_as_the_watermark_moves<C: Front>() {
         let mut cache = C::new(config(5_000).shards(4)).unwrap();
         cache.observe_known(1).unwrap();
