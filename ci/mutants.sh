@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 engine=('src/engine/wheel*' 'src/engine/wheel/*' 'src/engine/index/*' src/engine/claims.rs src/engine/decide.rs
     src/watermark.rs src/sync/batch.rs)
-journal=('src/journal/*.rs' src/engine/pending.rs 'src/*sync/claim.rs' 'src/*sync/journal.rs')
+journal=('src/journal/*.rs' src/engine/pending.rs 'src/*sync/claim.rs' 'src/*sync/journal.rs' src/sync/commits.rs src/sync/ownership.rs)
 
 # Nothing is written into the tree, and tests that would only take longer are shortened.
 export PROPTEST_FAILURE_PERSISTENCE=off ONCEWHEEL_ALTERED=1 ONCEWHEEL_CRASH_LENGTH=2 ONCEWHEEL_KILLS=2
