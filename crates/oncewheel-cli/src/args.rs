@@ -3,6 +3,7 @@
 use crate::durations;
 use crate::failure::Failure;
 use crate::fields::Path as FieldPath;
+use crate::units::Unit;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use oncewheel::{Config, Horizon};
 use std::ffi::OsString;
@@ -63,6 +64,10 @@ pub(crate) struct Options {
     /// Field with the time of the delivery; where a line has none, the clock stays
     #[arg(long, value_name = "FIELD", default_value = "delivered_at", help_heading = "Fields")]
     pub(crate) now: FieldPath,
+
+    /// Unit of times that are integers
+    #[arg(long, value_name = "UNIT", value_enum, default_value = "ms", help_heading = "Fields")]
+    pub(crate) time_unit: Unit,
 
     #[command(flatten)]
     pub(crate) limits: Limits,

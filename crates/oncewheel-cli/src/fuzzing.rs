@@ -6,6 +6,8 @@ use crate::lines::Lines;
 use std::io::{self, ErrorKind, Read};
 
 const WANTED: [&str; 4] = ["key", "a.b", "a.b.c", "now"];
+/// Where each may be, as JSON pointers.
+const READINGS: [&[&str]; 4] = [&["/key"], &["/a/b", "/a.b"], &["/a/b/c", "/a.b/c", "/a/b.c", "/a.b.c"], &["/now"]];
 /// A byte that stands for many, so that a line can outgrow the buffer.
 const MANY: u8 = 1;
 
@@ -70,12 +72,16 @@ fn compare_fields(line: &[u8]) {
     let json: Option<serde_json::Value> = serde_json::from_slice(line).ok();
     match (read, json) {
         (Ok(values), Some(json)) => {
-            for (value, path) in values.iter().zip(WANTED) {
-                let found = path.split('.').try_fold(&json, |object, name| object.as_object()?.get(name));
-                assert!(is_same(value, found), "{path}: {value:?}, not {found:?}");
+            for (value, readings) in values.iter().zip(READINGS) {
+                let mut found = readings.iter().filter_map(|pointer| json.pointer(pointer));
+                let (first, second) = (found.next(), found.next());
+                assert!(
+                    is_same(value, first) && second.is_none(),
+                    "{readings:?}: {value:?}, not {first:?}, {second:?}"
+                );
             }
         }
-        (Err(error), Some(json)) => assert!(!json.is_object() || error.contains("is there twice"), "{error}"),
+        (Err(error), Some(json)) => assert!(!json.is_object() || error.contains(" is there twice"), "{error}"),
         (_, None) => {}
     }
 }
@@ -84,8 +90,8 @@ fn is_same(value: &Value<'_>, json: Option<&serde_json::Value>) -> bool {
     match (value, json) {
         (Value::Absent, None) => true,
         (Value::Null, Some(json)) => json.is_null(),
-        (Value::Unsigned(number), Some(json)) => json.as_u64() == Some(*number),
-        (Value::Negative(number), Some(json)) => json.as_i64() == Some(*number),
+        // The other reader makes a float of what is beyond 64 bits, and of -0.
+        (Value::Integer(digits), Some(json)) => json.is_f64() || json.to_string() == *digits,
         (Value::Text(text), Some(json)) => json.as_str() == Some(text),
         (Value::Other(_), Some(json)) => json.is_boolean() || json.is_array() || json.is_object() || json.is_f64(),
         _ => false,

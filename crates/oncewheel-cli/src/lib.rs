@@ -11,6 +11,7 @@ mod lines;
 
 mod delivery;
 mod fields;
+mod units;
 
 mod journal;
 mod judge;

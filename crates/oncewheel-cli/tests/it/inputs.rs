@@ -29,6 +29,78 @@ fn nested_fields_are_named_with_dots() {
 }
 
 #[test]
+fn a_dot_may_be_part_of_a_name_and_a_pointer_says_which_is_meant_where_both_are_there() {
+    let flat = "{\"event.id\":\"a\",\"@timestamp\":\"2026-11-01T10:00:00Z\"}\n";
+    let nested = "{\"event\":{\"id\":\"a\"},\"@timestamp\":\"2026-11-01T10:00:01Z\"}\n";
+    let times = ["--msg-time", "@timestamp"];
+    let ran = dedup(&[&times[..], &["--key", "event.id"]].concat(), [flat, nested].concat());
+    assert_eq!(ran.succeeds().text(), flat);
+
+    let both = ["a", "b"].map(|id| format!("{{\"event.id\":{id:?},\"event\":{{\"id\":1}}}}\n"));
+    dedup(&["--key", "event.id"], &both[0]).fails(65, "say which with a JSON pointer, such as /event.id or /event/id");
+    assert_eq!(dedup(&["--key", "/event.id"], both.concat()).succeeds().text(), both.concat());
+    assert_eq!(dedup(&["--key", "/event/id"], both.concat()).succeeds().text(), both[0]);
+}
+
+#[test]
+fn integers_beyond_64_bits_are_keys_as_they_are_written() {
+    let lines = ["18446744073709551616", "18446744073709551617", "-170141183460469231731687303715884105728"]
+        .map(|digits| format!("{{\"key\":{digits}}}\n"));
+    let same = "{\"key\":\"18446744073709551616\"}\n";
+    assert_eq!(dedup(&[], [&*lines.concat(), same].concat()).succeeds().text(), lines.concat());
+}
+
+#[test]
+fn values_that_stand_for_no_time_are_unknown_times() {
+    for no_time in ["-1", "\"-1\"", "-62135596800000", "\"0001-01-01T00:00:00Z\"", "\"0001-01-01T00:00:00\""] {
+        let known = "{\"key\":1,\"msg_time\":5000,\"min_msg_time\":4000,\"delivered_at\":5000}\n";
+        let unknown =
+            format!("{{\"key\":2,\"msg_time\":{no_time},\"min_msg_time\":{no_time},\"delivered_at\":{no_time}}}\n");
+        let ran = dedup(&["--summary", "-"], [known, &unknown].concat());
+        assert_eq!(ran.succeeds().text(), [known, &unknown].concat());
+        assert_eq!((&ran.json()["watermark_ms"], &ran.json()["too_old"]), (&4000.into(), &0.into()), "{no_time}");
+    }
+}
+
+#[test]
+fn a_time_in_another_unit_is_an_error_that_names_field_unit_and_fix() {
+    let line = |msg_time: &str, rest: &str| format!("{{\"key\":1,\"msg_time\":{msg_time}{rest}}}\n");
+    for (input, fix) in [
+        (line("1795302291", ",\"delivered_at\":1795302291500"), "such as with jq -c '.msg_time *= 1000'"),
+        (
+            line("1795302291", ",\"delivered_at\":1795302292"),
+            "looks like seconds, not milliseconds: add --time-unit s ",
+        ),
+        (line("1795302291000000", ""), "looks like microseconds, not milliseconds: add --time-unit us "),
+        (line("\"1795302291000000000\"", ""), "looks like nanoseconds, not milliseconds: add --time-unit ns "),
+        (
+            line("null", ",\"min_msg_time\":1795302291000000"),
+            "the time \"min_msg_time\" is 1795302291000000, which looks ",
+        ),
+    ] {
+        let ran = dedup(&[], &input);
+        ran.fails(65, "<stdin>:1: the time \"m");
+        ran.fails(65, fix);
+        assert_eq!(ran.text(), "");
+    }
+    dedup(&["--time-unit", "us"], line("1795302291000", ""))
+        .fails(65, "milliseconds, not microseconds: add --time-unit ms");
+}
+
+#[test]
+fn with_their_unit_named_copies_a_minute_apart_are_duplicates() {
+    for (unit, per_second) in [("s", 1), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000_u64)] {
+        let line = |key: u64, seconds: u64| {
+            let time = (1_795_302_291 + seconds) * per_second;
+            format!("{{\"key\":{key},\"msg_time\":{time},\"min_msg_time\":{time}}}\n")
+        };
+        let lines: String = (0..480).map(|n| line(n % 60 + n / 120 * 60, n)).collect();
+        let json = dedup(&["--time-unit", unit, "--summary", "-"], lines).succeeds().json();
+        assert_eq!((&json["fresh"], &json["duplicates"]), (&240.into(), &240.into()), "{unit}");
+    }
+}
+
+#[test]
 fn a_key_is_a_string_or_an_integer_and_its_digits_are_the_same_key() {
     let input = "{\"key\":1}\n{\"key\":\"1\"}\n{\"key\":-1}\n{\"key\":\"\\u002d1\"}\n{\"k\\u0065y\":\"\u{e9}\"}\n";
     let ran = dedup(&[], input);
