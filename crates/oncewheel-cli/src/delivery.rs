@@ -12,7 +12,7 @@ const NOW_MS_MAX: u64 = 253_402_300_799_999;
 
 /// "No time" as numbers: Kafka's, and the year 1 in the units of Go and .NET.
 const NO_TIME: [&str; 5] = ["-1", "-62135596800", "-62135596800000", "-62135596800000000", "-6795364578871345152"];
-/// And as text: the empty time of Go, .NET and MySQL.
+/// And as text: the empty time of Go, .NET and `MySQL`.
 const NO_TIME_DATES: [&str; 2] = ["0001-01-01", "0000-00-00"];
 
 /// A time on a line.

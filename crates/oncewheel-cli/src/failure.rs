@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// A line that is no delivery, and no `--rejects` to send it to.
     BadLine { place: Place, what: String },
+    /// An input that is no text, or in another encoding; what to do about it.
+    WrongFormat { file: String, what: String },
     /// An input that cannot be opened.
     NoInput { file: String, error: io::Error },
     /// An input that broke off.
@@ -43,7 +45,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) => 64,
-            Self::BadLine { .. } => 65,
+            Self::BadLine { .. } | Self::WrongFormat { .. } => 65,
             Self::NoInput { .. } => 66,
             Self::Create { .. } => 73,
             Self::Read { .. } | Self::Write { .. } | Self::NotRecorded { .. } => 74,
@@ -71,6 +73,7 @@ impl fmt::Display for Failure {
             Self::BadLine { place, what } => {
                 write!(f, "{place}: {what} (--rejects FILE sets such lines aside and goes on)")
             }
+            Self::WrongFormat { file, what } => write!(f, "{file}: {what}"),
             Self::NoInput { file, error } => write!(f, "oncewheel: cannot open {file}: {error}"),
             Self::Read { place, error } => {
                 write!(f, "{place}: the input cannot be read from here on: {error}; the lines before were judged")

@@ -91,7 +91,10 @@ fn is_same(value: &Value<'_>, json: Option<&serde_json::Value>) -> bool {
         (Value::Absent, None) => true,
         (Value::Null, Some(json)) => json.is_null(),
         // The other reader makes a float of what is beyond 64 bits, and of -0.
-        (Value::Integer(digits), Some(json)) => json.is_f64() || json.to_string() == *digits,
+        (Value::Integer(digits), Some(json)) => match json.as_i64().map(i128::from).or(json.as_u64().map(i128::from)) {
+            Some(number) => digits.parse() == Ok(number),
+            None => json.is_f64() && !digits.contains(['.', 'e', 'E']),
+        },
         (Value::Text(text), Some(json)) => json.as_str() == Some(text),
         (Value::Other(_), Some(json)) => json.is_boolean() || json.is_array() || json.is_object() || json.is_f64(),
         _ => false,

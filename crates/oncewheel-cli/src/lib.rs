@@ -6,6 +6,7 @@ mod failure;
 
 mod run;
 
+mod decompress;
 mod input;
 mod lines;
 

@@ -63,7 +63,7 @@ impl Run<'_> {
 
     fn read(&mut self, input: Input) -> Result<(), Failure> {
         let mut place = Place { file: input.name.clone(), line: 0 };
-        let mut lines = input.lines().map_err(|error| read_failure(&place, error))?;
+        let mut lines = input.lines()?;
         loop {
             while let Some(line) = lines.next() {
                 place.line += 1;

@@ -20,6 +20,74 @@ fn files_and_standard_input_plain_and_compressed_are_read_in_order() {
     assert_eq!(dedup(&[], "").succeeds().text(), "");
 }
 
+const LINES: &str = "{\"key\":1}\n{\"key\":2}\n";
+
+#[test]
+fn a_byte_order_mark_is_not_part_of_the_first_line() {
+    let marked = ["\u{feff}", LINES].concat();
+    for input in [marked.clone().into_bytes(), gzip(&marked)] {
+        assert_eq!(dedup(&[], input).succeeds().text(), LINES);
+    }
+    dedup(&[], "\u{feff}").succeeds();
+    dedup(&[], "\u{feff}oops").fails(65, "<stdin>:1: not JSON");
+}
+
+#[test]
+fn zeros_after_the_end_of_gzip_are_padding() {
+    for zeros in [1, 500, 200_000] {
+        let padded = [gzip(LINES), vec![0; zeros]].concat();
+        assert_eq!(dedup(&[], &padded).succeeds().text(), LINES);
+        let ran = dedup(&[], [padded, gzip(LINES)].concat());
+        ran.fails(74, "<stdin>:3: the input cannot be read from here on: zeros and then more bytes follow");
+        assert_eq!(ran.text(), LINES);
+    }
+}
+
+/// By the reference implementation, with a checksum.
+const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd\x04\x68\xb5\0\0\x70\x7b\x22\x6b\x65\x79\x22\x3a\x31\x7d\x0a\
+                      \x32\x31\x7d\x0a\x02\0\xa0\x88\x66\x05\x09\x01\xf4\xda\xd9";
+
+#[test]
+fn zstd_is_read_frame_by_frame() {
+    let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0any";
+    let more = ruzstd::encoding::compress_to_vec(&b"{\"key\":3}\n"[..], ruzstd::encoding::CompressionLevel::Fastest);
+    let ran = dedup(&[], [ZSTD, skippable, &more].concat());
+    assert_eq!(ran.succeeds().text(), [LINES, "{\"key\":3}\n"].concat());
+}
+
+#[test]
+fn zstd_that_breaks_off_or_fails_its_checksum_is_an_error() {
+    let mut corrupt = ZSTD.to_vec();
+    *corrupt.last_mut().unwrap() ^= 1;
+    for bad in [corrupt, ZSTD[..ZSTD.len() - 1].to_vec(), ZSTD[..20].to_vec(), [ZSTD, b"garbage"].concat()] {
+        let ran = dedup(&[], bad);
+        ran.fails(74, ": the input cannot be read from here on: ");
+        assert!(LINES.starts_with(ran.text()) || ran.text() == LINES);
+    }
+}
+
+#[test]
+fn other_formats_are_named_with_the_command_that_makes_lines_of_them() {
+    let folder = Folder::new();
+    for (bytes, what, of_file, of_stdin) in [
+        (&b"\xfd7zXZ\0rest"[..], "compressed by xz,", "xz -dc ", "... | xz -dc |"),
+        (b"BZh91AY", "compressed by bzip2,", "bzip2 -dc ", "... | bzip2 -dc |"),
+        (b"\x04\x22\x4d\x18rest", "compressed by lz4,", "lz4 -dc ", "... | lz4 -dc |"),
+        (b"PK\x03\x04rest", "compressed by zip,", "unzip -p ", "... | funzip |"),
+        (b"\xff\xfe{\0", "this is UTF-16,", "iconv -f UTF-16 -t UTF-8 ", "... | iconv -f UTF-16 -t UTF-8 |"),
+        (b"{\0\"\0", "this is UTF-16,", "iconv -f UTF-16LE -t UTF-8 ", "... | iconv -f UTF-16LE -t UTF-8 |"),
+        (b"\0{\0\"", "this is UTF-16,", "iconv -f UTF-16BE -t UTF-8 ", "... | iconv -f UTF-16BE -t UTF-8 |"),
+    ] {
+        let file = folder.write("file", bytes);
+        let ran = dedup(&[&file], "");
+        ran.fails(65, &format!("{file}: {what}"));
+        ran.fails(65, &format!(" {of_file}{file} | oncewheel dedup"));
+        dedup(&[], bytes).fails(65, &format!(" {of_stdin} oncewheel dedup"));
+    }
+    // A start of one is none.
+    dedup(&[], "B").fails(65, "<stdin>:1: not JSON");
+}
+
 #[test]
 fn nested_fields_are_named_with_dots() {
     let input = "{\"m\":{\"id\":\"a\",\"t\":{\"at\":5}},\"id\":1}\n{\"id\":2,\"m\":{\"t\":{},\"id\":\"a\"}}\n";
