@@ -159,11 +159,14 @@ pub(crate) enum Outlasts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retention(pub(crate) Option<Duration>);
 
+/// The cache's own bound, of 10,000 years: times are bounded before they reach it (`guard.rs`).
+const GUARDED: Duration = Duration::from_secs(10_000 * 366 * 86_400);
+
 impl Limits {
     pub(crate) fn config(&self) -> Config {
         let horizon = Horizon::new(self.max_retry, self.max_network)
             .max_out_of_orderness(self.max_out_of_orderness)
-            .max_clock_skew(self.max_clock_skew);
+            .max_clock_skew(GUARDED);
         let horizon = match self.max_retention {
             Retention(Some(retention)) => horizon.max_retention(retention),
             Retention(None) => horizon,

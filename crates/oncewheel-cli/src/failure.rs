@@ -37,11 +37,19 @@ pub(crate) enum Failure {
     JournalTooLarge { keys_max: usize },
     /// Lines were written that the journal did not take.
     NotRecorded { what: String, lines: usize },
+    /// More than a tenth of the deliveries were too old, and no `--too-old` to send them to. Reported
+    /// already where the summary in JSON is what standard error holds.
+    TooOld { too_old: u64, deliveries: u64, is_reported: bool },
     /// Whoever read standard output has seen enough (`head`). Not a failure to the outside.
     OutputClosed,
 }
 
 impl Failure {
+    /// Whether standard error should hold a line about it.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self, Self::OutputClosed | Self::TooOld { is_reported: true, .. })
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) => 64,
@@ -55,6 +63,7 @@ impl Failure {
                 ErrorKind::Io(_) | ErrorKind::Poisoned => 74,
                 _ => 66,
             },
+            Self::TooOld { .. } => 76, // EX_PROTOCOL: the times contradict the deliveries
             Self::OutputClosed => 0,
         })
     }
@@ -95,6 +104,11 @@ impl fmt::Display for Failure {
                      them again"
                 )
             }
+            Self::TooOld { too_old, deliveries, .. } => write!(
+                f,
+                "oncewheel: {too_old} of {deliveries} deliveries were too old and were written nowhere: name a file for \
+                 them with --too-old"
+            ),
             Self::OutputClosed => f.write_str("oncewheel: standard output was closed"),
         }
     }

@@ -21,7 +21,7 @@ pub fn lines(bytes: &[u8]) {
     let mut lines = Lines::new(Trickle { text: &text, pieces, interrupts: *how >= 128, reads: 0 });
     let mut expected = text.split_inclusive(|byte| *byte == b'\n');
     loop {
-        while let Some(line) = lines.next() {
+        while let Some((line, _)) = lines.next() {
             assert!(line.ends_with(b"\n"));
             assert_eq!(Some(line), expected.next());
             compare_fields(line);

@@ -1,7 +1,6 @@
 //! What outlives a run: the journal's directory, and the lines that wait to be recorded in it.
 
 use crate::args::{JournalOptions, Options, Outlasts, Retention};
-use crate::delivery::Time;
 use crate::progress::OpeningBar;
 use oncewheel::journal::{Durability, OpenMode, OpenOptions};
 use oncewheel::unsync::{Claim, DedupCache};
@@ -45,10 +44,8 @@ impl Group {
     }
 
     /// Whether it is full now.
-    pub(crate) fn add(&mut self, claim: Claim, msg_time: Time) -> bool {
-        if let Time::Known(msg_time) = msg_time {
-            self.oldest_msg_time = self.oldest_msg_time.min(msg_time.as_millis());
-        }
+    pub(crate) fn add(&mut self, claim: Claim, msg_time: Timestamp) -> bool {
+        self.oldest_msg_time = self.oldest_msg_time.min(msg_time.as_millis());
         self.claims.push(claim);
         self.claims.len() >= self.claims_max
     }
@@ -60,14 +57,11 @@ impl Group {
     /// Whether a watermark from these times would pass a line of the group. Such lines must be recorded first: the watermark
     /// outlives a crash, and they would be too old for the run after it. Rather too often than not: a part of a
     /// millisecond may lie between this and the rule.
-    pub(crate) fn would_be_passed(&self, min_msg_time: Time, now: Option<Timestamp>) -> bool {
+    pub(crate) fn would_be_passed(&self, min_msg_time: Option<Timestamp>, now: Option<Timestamp>) -> bool {
         let less = |time: u64, durations: Duration| {
             time.saturating_sub(u64::try_from(durations.as_millis()).unwrap_or(u64::MAX))
         };
-        let observed = match min_msg_time {
-            Time::Known(time) => less(time.as_millis(), self.out_of_orderness),
-            Time::Absent | Time::Unknown => 0,
-        };
+        let observed = min_msg_time.map_or(0, |time| less(time.as_millis(), self.out_of_orderness));
         let kept = match (now, self.retention) {
             (Some(now), Some(retention)) => less(less(now.as_millis(), retention), self.out_of_orderness),
             _ => 0,

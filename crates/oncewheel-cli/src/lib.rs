@@ -14,6 +14,8 @@ mod delivery;
 mod fields;
 mod units;
 
+mod confirmed;
+mod guard;
 mod journal;
 mod judge;
 
@@ -35,7 +37,7 @@ pub fn main() -> ExitCode {
     match command() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !matches!(failure, Failure::OutputClosed) {
+            if !failure.is_silent() {
                 report::tell(&failure.to_string());
             }
             failure.exit_code()

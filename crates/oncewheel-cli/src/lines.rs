@@ -20,16 +20,17 @@ impl<R: Read> Lines<R> {
         Self { source, buffer: vec![0; CHUNK_BYTES], start: 0, searched: 0, end: 0 }
     }
 
-    /// The next whole line, if one was read already.
+    /// The next complete line, if one was read already, and what was read after it.
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<&[u8]> {
+    pub(crate) fn next(&mut self) -> Option<(&[u8], &[u8])> {
         let Some(newline) = memchr::memchr(b'\n', &self.buffer[self.searched..self.end]) else {
             self.searched = self.end;
             return None;
         };
         let line = self.start..self.searched + newline + 1;
         (self.start, self.searched) = (line.end, line.end);
-        Some(&self.buffer[line])
+        let ahead = &self.buffer[line.end..self.end];
+        Some((&self.buffer[line], ahead))
     }
 
     /// Reads on, once. `false`: there is no more.
@@ -77,7 +78,7 @@ mod tests {
         let mut lines = Lines::new(Trickle(text, bytes_at_once));
         let mut all = Vec::new();
         loop {
-            while let Some(line) = lines.next() {
+            while let Some((line, _)) = lines.next() {
                 all.push(line.to_vec());
             }
             if !lines.read_on().unwrap() {

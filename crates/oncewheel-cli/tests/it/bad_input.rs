@@ -158,7 +158,7 @@ fn times_at_the_ends_of_their_range_neither_panic_nor_sweep_the_cache() {
                  {\"key\":\"c\",\"msg_time\":1,\"min_msg_time\":1}\n\
                  {\"key\":\"a\",\"msg_time\":1800000000000,\"min_msg_time\":180000000000000000}\n\
                  {\"key\":\"b\",\"msg_time\":0}\n";
-    let ran = dedup(&["--summary", "-"], lines);
+    let ran = dedup(&["--summary", "-", "--too-old", "/dev/null"], lines);
     assert_eq!(ran.succeeds().text().lines().count(), 2);
     let json = ran.json();
     let counts =
