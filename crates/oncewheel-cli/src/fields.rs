@@ -1,5 +1,6 @@
 //! Picks a few fields out of a line of JSON and checks the rest of it without keeping anything.
 
+use crate::scan::scan;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -88,7 +89,8 @@ pub(crate) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn from_json(json: &'a str) -> Result<Self, serde_json::Error> {
+    #[inline]
+    pub(crate) fn from_json(json: &'a str) -> Result<Self, serde_json::Error> {
         Ok(match json.as_bytes() {
             [b'"', text @ .., b'"'] if memchr::memchr(b'\\', text).is_none() => {
                 Self::Text(Cow::Borrowed(&json[1..json.len() - 1]))
@@ -112,12 +114,12 @@ pub(crate) struct Fields<const N: usize> {
 }
 
 #[derive(Default)]
-struct Node {
-    name: String,
+pub(crate) struct Node {
+    pub(crate) name: String,
     /// Which of the wanted fields end here: two may be the same.
-    wanted: Vec<usize>,
+    pub(crate) wanted: Vec<usize>,
     /// At most [`DOTTED_NAMES_MAX`] for each wanted field
-    children: Vec<Node>,
+    pub(crate) children: Vec<Node>,
 }
 
 impl<const N: usize> Fields<N> {
@@ -141,22 +143,38 @@ impl<const N: usize> Fields<N> {
         // With its newline, an error at the end would be one of the next line.
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = str::from_utf8(line).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))?;
-        let mut found = Found { values: [const { Value::Absent }; N], ambiguous: None };
-        let mut json = serde_json::Deserializer::from_str(line);
-        json.deserialize_map(Members { node: &self.root, found: &mut found })
-            .and_then(|()| json.end())
-            .map_err(|error| in_words(&error))?;
+        let mut found = Found::default();
+        if scan(line, &self.root, &mut found).is_none() {
+            found = self.read_slowly(line)?;
+        }
         match found.ambiguous {
             Some(index) => Err(self.paths[index].ambiguity()),
             None => Ok(found.values),
         }
     }
+
+    /// Accepts what is rare, and finds what is wrong.
+    #[cold]
+    fn read_slowly<'a>(&self, line: &'a str) -> Result<Found<'a, N>, String> {
+        let mut found = Found::default();
+        let mut json = serde_json::Deserializer::from_str(line);
+        json.deserialize_map(Members { node: &self.root, found: &mut found })
+            .and_then(|()| json.end())
+            .map_err(|error| in_words(&error))?;
+        Ok(found)
+    }
 }
 
-struct Found<'de, const N: usize> {
+pub(crate) struct Found<'de, const N: usize> {
     values: [Value<'de>; N],
     /// A wanted field that was found in two readings of its path
     ambiguous: Option<usize>,
+}
+
+impl<const N: usize> Default for Found<'_, N> {
+    fn default() -> Self {
+        Self { values: [const { Value::Absent }; N], ambiguous: None }
+    }
 }
 
 impl Node {
@@ -166,6 +184,15 @@ impl Node {
             self.children.len() - 1
         });
         &mut self.children[index]
+    }
+
+    /// The value for each wanted field that ends here
+    #[inline]
+    pub(crate) fn keep<'de, const N: usize>(&self, value: Value<'de>, found: &mut Found<'de, N>) {
+        if let [first, others @ ..] = self.wanted.as_slice() {
+            others.iter().for_each(|other| found.keep(*other, value.clone()));
+            found.keep(*first, value);
+        }
     }
 }
 
@@ -260,10 +287,7 @@ impl<'de, const N: usize> DeserializeSeed<'de> for Member<'_, '_, 'de, N> {
             members.deserialize(&mut serde_json::Deserializer::from_str(json)).map_err(without_place)?;
         }
         let value = Value::from_json(json).map_err(without_place)?;
-        if let [first, others @ ..] = self.node.wanted.as_slice() {
-            others.iter().for_each(|other| self.found.keep(*other, value.clone()));
-            self.found.keep(*first, value);
-        }
+        self.node.keep(value, self.found);
         Ok(())
     }
 }
@@ -271,7 +295,7 @@ impl<'de, const N: usize> DeserializeSeed<'de> for Member<'_, '_, 'de, N> {
 impl<'de, const N: usize> Found<'de, N> {
     #[inline]
     fn keep(&mut self, index: usize, value: Value<'de>) {
-        if self.values[index] != Value::Absent {
+        if !matches!(self.values[index], Value::Absent) {
             self.ambiguous = Some(index);
         }
         self.values[index] = value;
@@ -334,6 +358,37 @@ mod tests {
     fn read<'a, const N: usize>(paths: [&str; N], line: &'a str) -> Result<[Value<'a>; N], String> {
         let paths = paths.map(|path| path.parse().unwrap());
         Fields::new(paths.each_ref()).read(line.as_bytes())
+    }
+
+    /// Whichever path reads a line, it finds the same.
+    #[test]
+    fn what_is_common_is_read_in_one_pass_and_what_is_rare_is_not() {
+        let fields = Fields::new([&"a.b".parse().unwrap(), &"c".parse().unwrap()]);
+        let deep = |depth| format!("{{\"x\":{}{},\"c\":1}}", "[".repeat(depth), "]".repeat(depth));
+        for (line, is_common) in [
+            (
+                r#" { "a" : { "b" : -12 , "x" : [ ] } , "c" : "t\u00e9xt\n" , "y" : [1.5e-3, 0, {"z":"\\"}, true, null] } "#,
+                true,
+            ),
+            (r#"{"c":null,"x":"12345678\"9","d":{},"e":"","f":"é12345678"}"#, true),
+            (r#"{"\u0063":1}"#, false),
+            (r#"{"c":1,"c":1}"#, false),
+            (r#"{"c":01}"#, false),
+            (r#"{"c":1.}"#, false),
+            (r#"{"c":"\x"}"#, false),
+            ("{\"c\":\"1234567\u{1}\"}", false),
+            (r#"{"c":1,}"#, false),
+            (r#"{"c":[1,]}"#, false),
+            (r#"{"c":1} {}"#, false),
+            (&*deep(30), true),
+            (&*deep(100), false),
+        ] {
+            let mut found = Found::default();
+            assert_eq!(scan(line, &fields.root, &mut found).is_some(), is_common, "{line}");
+            if is_common {
+                assert_eq!(found.values, fields.read_slowly(line).unwrap().values, "{line}");
+            }
+        }
     }
 
     fn text(text: &str) -> Value<'_> {

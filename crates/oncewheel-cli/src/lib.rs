@@ -12,6 +12,7 @@ mod lines;
 
 mod delivery;
 mod fields;
+mod scan;
 mod units;
 
 mod confirmed;
