@@ -7,18 +7,18 @@ pub(crate) const LINES_TO_CONFIRM: usize = 2;
 /// The latest time of a field that can be believed.
 ///
 /// ```text
-///                              x                   held: beyond `believed + step`
-///                                       h3 h4 h5   a jump and its two confirmations
-///    believed ──────────────┬──────┬── step
-///    v1    v2    v3    v4   │  v6 v7
-///                           wrong: v6 lies more than a step below x
+/// time
+///   ^            x                          x: held, and dropped as wrong at the next line
+///   |                          ? + +        ?: held, and believed at the second +
+///   |      . . .   . . . . . .              .: at most a step ahead: believed at once
+///   +-----------------------------> lines
 /// ```
 ///
-/// A time at most `step` ahead is believed at once. A later one is held. It is dropped as wrong when
-/// a line follows that lies more than `step` below it, and believed when [`LINES_TO_CONFIRM`] lines
-/// follow of which none does. What lies more than `step` below `believed` is evidence of nothing.
+/// A time at most `step` ahead is believed at once. A later one is held. It is dropped as wrong
+/// when a line follows that is more than `step` below it, and believed when [`LINES_TO_CONFIRM`] lines
+/// follow of which none is. What is more than `step` below `believed` is evidence of nothing.
 ///
-/// So the time is late where lines are rare, by as many lines. Late is safe, early is not.
+/// So the time is late, by as many lines, where every line is a jump. Late is safe, early is not.
 #[derive(Debug)]
 pub(crate) struct Confirmed<P> {
     /// In milliseconds

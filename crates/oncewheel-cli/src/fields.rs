@@ -196,7 +196,7 @@ impl Node {
     }
 }
 
-/// There is only one line, so that its number says nothing.
+/// Without the line's number, which is always 1.
 fn in_words(error: &serde_json::Error) -> String {
     let text = error.to_string().replace(" at line 1 column 0", "").replace(" at line 1 column ", " at column ");
     if error.is_data() { text } else { format!("not JSON: {text}") }
@@ -280,7 +280,8 @@ impl<'de, const N: usize> DeserializeSeed<'de> for Member<'_, '_, 'de, N> {
         if self.node.wanted.is_empty() {
             return deserializer.deserialize_any(Within(self));
         }
-        // Raw, since a number would lose digits, and a string would be read once more for its escapes.
+        // Raw, since a number would lose digits, and a string would be read once more for its
+        // escapes.
         let json = <&RawValue>::deserialize(deserializer)?.get();
         if !self.node.children.is_empty() && json.starts_with('{') {
             let members = Members { node: self.node, found: self.found };

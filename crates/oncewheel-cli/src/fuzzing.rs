@@ -1,5 +1,5 @@
-//! What the fuzzer calls, with any bytes, and the tests with what is kept in `fuzz/corpus/lines` and
-//! others like that.
+//! What the fuzzer calls, with any bytes, and the tests with what is kept in `fuzz/corpus/lines`
+//! and others like that.
 
 use crate::fields::{Fields, Path, Value};
 use crate::lines::Lines;
@@ -11,8 +11,8 @@ const READINGS: [&[&str]; 4] = [&["/key"], &["/a/b", "/a.b"], &["/a/b/c", "/a.b/
 /// A byte that stands for many, so that a line can outgrow the buffer.
 const MANY: u8 = 1;
 
-/// Lines are what stands between newlines, however the bytes arrive; and the fields of a line that is read are those that
-/// another reader of JSON finds.
+/// Lines are what stands between newlines, however the bytes arrive; and the fields of a line that
+/// is read are those that another reader of JSON finds.
 pub fn lines(bytes: &[u8]) {
     let Some((how, text)) = bytes.split_first() else { return };
     let text = blown_up(text);
@@ -65,7 +65,8 @@ impl Read for Trickle<'_> {
     }
 }
 
-/// Values that are not wanted are only skipped, so that more is accepted there: numbers too large, brackets too deep.
+/// Values that are not wanted are only skipped, so that more is accepted there: numbers too large,
+/// brackets too deep.
 fn compare_fields(line: &[u8]) {
     let paths: [Path; 4] = WANTED.map(|path| path.parse().expect("a path"));
     let read = Fields::new(paths.each_ref()).read(line);

@@ -71,7 +71,7 @@ impl Guard {
         }
     }
 
-    /// `wall` is asked where no line has told the time yet.
+    /// `wall` is called where no line has had a time yet.
     #[inline]
     pub(crate) fn take(&mut self, delivery: &Delivery<'_>, place: &Place, wall: impl FnOnce() -> Timestamp) -> Times {
         let now = delivery.now.known().and_then(|now| self.take_now(now, delivery, place));

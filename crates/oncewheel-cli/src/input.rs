@@ -14,7 +14,8 @@ use std::rc::Rc;
 enum Start {
     Gzip,
     Zstd,
-    /// Compressed in a way that is not read; the command that decompresses a file, and standard input
+    /// Compressed in a way that is not read; the command that decompresses a file, and standard
+    /// input
     Foreign(&'static str, [&'static str; 2]),
     ByteOrderMark,
     /// As `iconv` names it
@@ -92,7 +93,7 @@ impl Input {
     }
 }
 
-/// Reads no more than it takes to tell: behind a pipe, the next byte may be long in coming.
+/// Reads no more bytes than needed: a pipe may have no others yet.
 fn recognise(mut source: Box<dyn Read>, starts: &[(&[u8], Start)]) -> io::Result<(Option<Start>, Box<dyn Read>)> {
     let mut read = Vec::new();
     while starts.iter().any(|(bytes, _)| bytes.len() > read.len() && bytes.starts_with(&read)) {

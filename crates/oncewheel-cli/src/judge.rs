@@ -97,8 +97,8 @@ impl Judge {
         match &mut self.clock {
             Clock::Undecided(wall) if !delivery.has_time_fields() => {
                 let wall = *wall.get_or_insert_with(Wall::start);
-                // Until then, its watermark would lie before the first line: nothing can expire or be
-                // too old, and a recording may still begin.
+                // Until then, its watermark would lie before the first line: nothing can expire or
+                // be too old, and a recording may still begin.
                 if self.retention.is_none_or(|retention| wall.since.elapsed() < retention) {
                     return Ok(self.guard.take(delivery, place, || wall.now()));
                 }
@@ -139,7 +139,8 @@ impl Judge {
         }
     }
 
-    /// Whether the group must be committed before these times are passed on: see [`Group::would_be_passed`].
+    /// Whether the group must be committed before these times are passed on: see
+    /// [`Group::would_be_passed`].
     #[inline]
     pub(crate) fn would_pass_the_group(&self, now: Option<Timestamp>, min_msg_time: Option<Timestamp>) -> bool {
         self.group.as_ref().is_some_and(|group| group.would_be_passed(min_msg_time, now))
@@ -156,7 +157,7 @@ impl Judge {
         [times[0].zip(now), times[1].zip(min_msg_time)].map(|time| time.map(|(time, believed)| time.min(believed)))
     }
 
-    /// At the end of the input, where lines wait for room: a jump that nothing contradicts counts. Not
+    /// At the end of the input, where lines wait: a jump that nothing contradicts counts. Not
     /// with a journal, which would keep it for the runs to come.
     pub(crate) fn believe_held(&mut self) {
         if self.group.is_none() {
@@ -189,8 +190,8 @@ impl Judge {
         }
     }
 
-    /// `Fresh` holds a claim if there is a journal, for [`written`](Self::written). `InFlight` means
-    /// that the group that is not yet committed has the key: commit it and judge again.
+    /// `Fresh` holds a claim if there is a journal, for [`written`](Self::written). `InFlight`
+    /// means that the group that is not yet committed has the key: commit it and judge again.
     ///
     /// # Errors
     ///
@@ -225,12 +226,13 @@ impl Judge {
         }
     }
 
-    /// Lines that were written and are not recorded.
-    pub(crate) fn unrecorded(&self) -> usize {
+    /// Lines that were written and are not committed.
+    pub(crate) fn uncommitted(&self) -> usize {
         self.group.as_ref().map_or(0, Group::len)
     }
 
-    /// Records what was written, once that was handed on; says how many lines are not recorded if that fails.
+    /// Commits the lines that were written and flushed. Returns how many are not committed if that
+    /// fails.
     pub(crate) fn commit(&mut self) -> Result<(), (Error, usize)> {
         match &mut self.group {
             Some(group) => group.commit(&mut self.cache),
@@ -254,7 +256,7 @@ impl Judge {
 
     /// Claims count as the keys that they will be.
     fn sample(&mut self, claimed: &Claimed<Option<Claim>>) {
-        let claims = self.unrecorded() + usize::from(matches!(claimed, Claimed::Fresh(Some(_))));
+        let claims = self.uncommitted() + usize::from(matches!(claimed, Claimed::Fresh(Some(_))));
         self.peaks.keys_live = self.peaks.keys_live.max(self.cache.len() + claims);
         self.deliveries_to_sample -= 1;
         if self.deliveries_to_sample == 0 {
@@ -286,12 +288,12 @@ impl Judge {
         if !matches!(error, Error::Full { .. }) {
             return error.to_string();
         }
-        let keys = self.cache.len() + self.unrecorded();
+        let keys = self.cache.len() + self.uncommitted();
         let full = format!("the cache is full: {keys} keys are held, as many as --max-keys allows,");
         if self.cache.watermark().is_some() {
             return format!(
-                "{full} and none may be forgotten yet. Raise --max-keys; or let the consumer pause until its queue has \
-                 moved on; or shorten --max-retry, --max-network or --max-retention if they are longer than the truth"
+                "{full} and none has expired yet. Raise --max-keys; or let the consumer pause until its queue has \
+                 moved on; or shorten --max-retry, --max-network or --max-retention if they are longer than they need to be"
             );
         }
         let (min_msg_time, now) = (&options.min_msg_time, &options.now);
@@ -299,7 +301,7 @@ impl Judge {
             "--max-retention is none: set it, or name the right field with --min-msg-time".to_owned()
         } else if self.cache.stats().now.is_none() {
             format!(
-                "no {now} was, from which --max-retention counts: name the right fields with --min-msg-time or --now"
+                "no {now} was seen, from which --max-retention counts: name the right fields with --min-msg-time or --now"
             )
         } else {
             format!("{now} less --max-retention lies before 1970: is it in milliseconds?")

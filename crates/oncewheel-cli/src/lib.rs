@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.is_silent() {
-                report::tell(&failure.to_string());
+                report::print(&failure.to_string());
             }
             failure.exit_code()
         }

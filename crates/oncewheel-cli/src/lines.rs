@@ -4,12 +4,13 @@ use std::io::{self, ErrorKind, Read};
 
 const CHUNK_BYTES: usize = 1 << 18;
 
-/// Lines of a source, their newlines included. The caller decides when to read on, so that it can do something before it
-/// has to wait.
+/// Lines of a source, their newlines included. The caller decides when to read on, so that it can
+/// do something before it has to wait.
 pub(crate) struct Lines<R> {
     source: R,
     buffer: Vec<u8>,
-    /// `buffer[start..end]` is what was read and not yet given out; up to `searched` it holds no newline.
+    /// `buffer[start..end]` is what was read and not yet given out; up to `searched` it holds no
+    /// newline.
     start: usize,
     searched: usize,
     end: usize,

@@ -15,14 +15,14 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The first thing that went wrong is what is returned; what was judged before is written out in any case, and the
-/// summary too.
+/// Returns the first failure. What was judged before it is written in any case, and the summary
+/// too.
 pub(crate) fn dedup(options: &Options) -> Result<(), Failure> {
     // Checked before any output is emptied.
     let judge = Judge::open(options).map_err(|error| opening_failure(error, options))?;
     let outputs = Outputs::create(options)?;
     let report = Report::create(options.summary.as_deref())?;
-    judge.recovery().into_iter().for_each(|recovery| report.tell_recovery(recovery));
+    judge.recovery().into_iter().for_each(|recovery| report.print_recovery(recovery));
     let bytes_read = BytesRead::default();
     let mut run = Run {
         options,
@@ -54,7 +54,7 @@ struct Run<'a> {
     progress: Progress,
     bytes_read: BytesRead,
     /// Lines that found the cache full while a jump of the clock waited for its confirmation, which
-    /// may make room, and the lines after them
+    /// may expire keys; and the lines after them
     stalled: Vec<Stalled>,
     judged: u64,
     rejected: u64,
@@ -90,7 +90,7 @@ impl Run<'_> {
                 place.line += 1;
                 self.take(line, ahead, &place)?;
             }
-            // Reading may have to wait; nobody downstream should wait for what is judged already.
+            // Reading may wait for input. What is judged already must not wait with it.
             self.settle()?;
             self.progress.update(self.judged + self.rejected);
             if !lines.read_on().map_err(|error| read_failure(&place, error))? {
@@ -181,8 +181,8 @@ impl Run<'_> {
         self.stalled.push(Stalled { line: line.to_vec(), place: place.clone(), times, msg_time });
     }
 
-    /// Judges the stalled lines, in order, while there is room. Where they `may_wait` no longer, a
-    /// cache that is full is full.
+    /// Judges the stalled lines, in order, until the cache is full. Unless they `may_wait`, that
+    /// is an error.
     #[cold]
     fn resume(&mut self, may_wait: bool) -> Result<(), Failure> {
         let mut stalled = std::mem::take(&mut self.stalled).into_iter();
@@ -226,12 +226,13 @@ impl Run<'_> {
         }
     }
 
-    /// Hands on what was judged and then records it: effect, commit. What standard output does not take is not recorded.
+    /// Flushes what was written and then commits it: effect, then commit. What standard output does
+    /// not take is not committed.
     fn settle(&mut self) -> Result<(), Failure> {
         let written = self.outputs.fresh.flush();
         let files = self.outputs.flush_files();
         written?;
-        self.judge.commit().map_err(|(error, lines)| Failure::NotRecorded { what: error.to_string(), lines })?;
+        self.judge.commit().map_err(|(error, lines)| Failure::NotCommitted { what: error.to_string(), lines })?;
         files
     }
 
@@ -248,7 +249,7 @@ impl Run<'_> {
     #[cold]
     fn judging_failure(&self, error: &Error, place: &Place) -> Failure {
         match error {
-            Error::Journal(error) => Failure::NotRecorded { what: error.to_string(), lines: self.judge.unrecorded() },
+            Error::Journal(error) => Failure::NotCommitted { what: error.to_string(), lines: self.judge.uncommitted() },
             _ => Failure::Refused { place: place.clone(), what: self.judge.refusal(error, self.options) },
         }
     }
@@ -289,7 +290,7 @@ fn opening_failure(error: Error, options: &Options) -> Failure {
     }
 }
 
-/// The library speaks of settings, the command of options.
+/// The library's messages name settings; the command has options.
 fn with_option_names(error: &Error) -> String {
     let option = |word: &str| match word.strip_prefix("max_") {
         Some(setting) => format!("--max-{}", setting.replace('_', "-")),

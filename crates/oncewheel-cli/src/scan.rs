@@ -7,9 +7,9 @@ const DEPTH_MAX: u32 = 32;
 
 /// Reads one JSON object and keeps its wanted fields.
 ///
-/// `None` is no verdict on the line. It is wrong, or has what is rare: escapes in a name, a name that
-/// is there twice. The slow path tells. What is accepted here is JSON, and the slow path would find
-/// the same in it: the fuzz target `lines` compares both with a third reader.
+/// `None` is no verdict on the line. It is wrong, or has what is rare: escapes in a name, a name
+/// that is there twice. What is accepted here is JSON, and the slow path would
+/// find the same in it: the fuzz target `lines` compares both with a third reader.
 pub(crate) fn scan<'a, const N: usize>(line: &'a str, root: &Node, found: &mut Found<'a, N>) -> Option<()> {
     let mut scanner = Scanner { line, at: 0 };
     scanner.skip_space();

@@ -1,4 +1,4 @@
-//! What a run comes to, for programs and for people.
+//! The summary of a run, as JSON and as text.
 
 use crate::args::Limits;
 use crate::durations;
@@ -23,7 +23,8 @@ pub(crate) struct Summary {
     keys_live_max: usize,
     keys_live_end: usize,
     memory_bytes_max: usize,
-    /// Ages are null if there was no duplicate. Half of the duplicates were not older than `p50`, or up to twice that.
+    /// Ages are null if there was no duplicate. Half of the duplicates were not older than `p50`,
+    /// or up to twice that.
     duplicate_age_ms_p50: Option<u64>,
     duplicate_age_ms_p99: Option<u64>,
     duplicate_age_ms_max: Option<u64>,
@@ -57,11 +58,11 @@ pub(crate) struct Summary {
 /// Only with a journal.
 #[derive(Debug, Serialize)]
 struct JournalSummary {
-    /// Keys that an earlier run had recorded and that were still held
+    /// Keys that an earlier run had committed and that had not expired
     keys_restored: usize,
     /// At the end, on disk
     journal_bytes: u64,
-    /// What could not be read: how much, and each place in words
+    /// What could not be read: how many bytes, and each place in words
     damaged_bytes: u64,
     damage: Vec<String>,
     /// Operations that failed and cost nothing but space
@@ -182,35 +183,35 @@ impl Summary {
             };
             writeln!(
                 f,
-                "warning: {too_old} deliveries were older than the watermark and unknown: they may be duplicates or not. \
+                "warning: {too_old} deliveries were older than the watermark and their keys are not held: they may be duplicates or not. \
                  {what_to_do}"
             )?;
         }
         if self.too_old > 0 && self.journal.as_ref().is_some_and(|journal| journal.keys_restored > 0) {
             writeln!(
                 f,
-                "  (on input that an earlier run had read already, these are deliveries whose time was over by its end)"
+                "  (on input that an earlier run has read already, these are deliveries whose keys had expired by its end; --too-old FILE takes them)"
             )?;
         }
         if self.clamped_times + self.rejected_watermarks > 0 {
-            let (clamped, refused) = (HumanCount(self.clamped_times), HumanCount(self.rejected_watermarks));
+            let (clamped, rejected) = (HumanCount(self.clamped_times), HumanCount(self.rejected_watermarks));
             let skew = durations::text(self.max_clock_skew);
             writeln!(
                 f,
-                "warning: {clamped} times of messages and {refused} min_msg_times lay more than --max-clock-skew = {skew} \
-                 ahead of the clock and were cut or ignored: check their unit (milliseconds) and the clocks"
+                "warning: {clamped} times of messages and {rejected} min_msg_times lay more than --max-clock-skew = {skew} \
+                 ahead of the clock and were clamped or rejected: check their unit (--time-unit) and the clocks"
             )?;
         }
         self.write_wrong_times(f)?;
         if let Some(failures) = self.journal.as_ref().map(|journal| journal.journal_failures).filter(|count| *count > 0)
         {
-            writeln!(f, "warning: {failures} operations on the journal failed and cost space only: look at the disk")?;
+            writeln!(f, "warning: {failures} operations on the journal failed and cost only space: check the disk")?;
         }
         Ok(())
     }
 }
 
-/// For people.
+/// As text.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |count: u64| HumanCount(count).to_string();
@@ -230,7 +231,7 @@ impl fmt::Display for Summary {
         writeln!(f, "  keys held  {max:>14}   at most, {end} at the end; {memory} of memory")?;
         if let Some(journal) = &self.journal {
             let (restored, bytes) = (count(journal.keys_restored as u64), BinaryBytes(journal.journal_bytes));
-            writeln!(f, "  restored   {restored:>14}   keys from before; the journal has {bytes} now")?;
+            writeln!(f, "  restored   {restored:>14}   keys of earlier runs; the journal has {bytes} now")?;
         }
         self.write_warnings(f)
     }

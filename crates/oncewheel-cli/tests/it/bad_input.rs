@@ -5,7 +5,7 @@ use super::{Folder, dedup, gzip};
 const GOOD: &str = "{\"key\":\"a\",\"msg_time\":5000}\n";
 const AFTER: &str = "{\"key\":\"b\",\"msg_time\":5000}\n";
 
-/// Lines that are no deliveries, and what is said of them.
+/// Lines that are no deliveries, and the message.
 const BAD_LINES: &[(&[u8], &str)] = &[
     (b"{\"key\":\"x\"", "not JSON: EOF while parsing an object at column 10"),
     (b"{\"key\":\"x\"} {}", "not JSON: trailing characters at column 13"),
@@ -60,7 +60,7 @@ fn a_bad_line_stops_the_run_and_what_was_judged_before_is_written() {
 }
 
 #[test]
-fn with_rejects_bad_lines_are_set_aside_unchanged_and_counted_and_the_run_goes_on() {
+fn with_rejects_bad_lines_are_written_there_unchanged_and_counted_and_the_run_goes_on() {
     let folder = Folder::new();
     for (bad, what) in BAD_LINES {
         let ran = dedup(&["--rejects", &folder.path("rejects"), "--summary", "-"], between_good_lines(bad));
@@ -90,7 +90,7 @@ fn a_missing_file_or_a_directory_is_named_and_what_came_before_stands() {
 }
 
 #[test]
-fn of_a_truncated_gzip_the_whole_lines_before_are_judged() {
+fn of_a_truncated_gzip_the_complete_lines_before_are_judged() {
     let folder = Folder::new();
     let lines: Vec<_> = (0..5000).map(|n| format!("{{\"key\":\"{n}\",\"msg_time\":{n}}}\n")).collect();
     let whole = gzip(lines.concat());
@@ -120,20 +120,20 @@ const TWO_KEYS_THEN_A_THIRD: [&str; 2] = [
 ];
 
 #[test]
-fn a_full_cache_forgets_nothing_and_says_where_and_what_to_raise() {
+fn a_full_cache_evicts_nothing_and_the_message_names_line_and_option() {
     let ran = dedup(&["--max-keys", "2"], TWO_KEYS_THEN_A_THIRD.concat());
     ran.fails(75, "<stdin>:4: the cache is full: 2 keys are held");
-    ran.fails(75, "and none may be forgotten yet. Raise --max-keys");
+    ran.fails(75, "and none has expired yet. Raise --max-keys");
     assert_eq!(ran.text(), TWO_KEYS_THEN_A_THIRD[0]);
     assert!(ran.stderr.contains("3 deliveries"), "the duplicate was judged: {}", ran.stderr);
 }
 
 #[test]
-fn a_full_cache_in_which_nothing_can_ever_expire_says_why() {
+fn of_a_full_cache_in_which_nothing_can_ever_expire_the_message_says_why() {
     let no_min_msg_time = TWO_KEYS_THEN_A_THIRD.concat().replace("8000", "null");
     let cases = [
         (["--max-retention", "none"], no_min_msg_time.replace("9000", "1800000000000"), "--max-retention is none"),
-        (["--now", "absent"], no_min_msg_time.clone(), "no absent was, from which --max-retention counts"),
+        (["--now", "absent"], no_min_msg_time.clone(), "no absent was seen, from which --max-retention counts"),
         (["--max-retention", "15d"], no_min_msg_time, "is it in milliseconds?"),
     ];
     for (args, input, why) in cases {
@@ -144,7 +144,7 @@ fn a_full_cache_in_which_nothing_can_ever_expire_says_why() {
 }
 
 #[test]
-fn room_is_made_by_the_watermark_alone() {
+fn only_the_watermark_expires_keys() {
     let moved = "{\"key\":\"c\",\"msg_time\":90000,\"delivered_at\":90000,\"min_msg_time\":80000}\n";
     let limits = ["--max-retry", "4s", "--max-network", "1s", "--max-keys", "2"];
     let ran = dedup(&limits, [TWO_KEYS_THEN_A_THIRD[0], moved].concat());
@@ -152,7 +152,7 @@ fn room_is_made_by_the_watermark_alone() {
 }
 
 #[test]
-fn times_at_the_ends_of_their_range_neither_panic_nor_sweep_the_cache() {
+fn times_at_the_ends_of_their_range_neither_panic_nor_expire_every_key() {
     let lines = "{\"key\":\"a\",\"msg_time\":1800000000000,\"delivered_at\":1800000000000}\n\
                  {\"key\":\"b\",\"msg_time\":18446744073709551615,\"min_msg_time\":18446744073709551615}\n\
                  {\"key\":\"c\",\"msg_time\":1,\"min_msg_time\":1}\n\

@@ -83,7 +83,7 @@ fn the_words_warn_of_a_horizon_too_short_and_say_what_to_raise_it_to() {
     for words in [
         "warning: 1 duplicates came later than --max-retry + --max-network = 5s allows",
         "raise it to 8s at least",
-        "warning: 1 deliveries were older than the watermark and unknown",
+        "warning: 1 deliveries were older than the watermark and their keys are not held",
         "set --max-out-of-orderness, here to 3s at least",
         "warning: 1 times of messages and 1 min_msg_times lay more than --max-clock-skew = 1m ahead",
     ] {

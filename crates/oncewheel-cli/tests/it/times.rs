@@ -109,7 +109,8 @@ fn a_gap_that_is_real_is_no_error_and_expires_what_lies_before_it() {
         let ran = dedup(&["--summary", "-"], [&*before, &after].concat());
         let json = ran.succeeds().json();
         let [fresh, duplicates] = ["fresh", "duplicates"].map(|name| json[name].as_u64().unwrap());
-        // Late is safe: the lines that the jump needs for its confirmation find the keys still there.
+        // Late is safe: the lines that the jump needs for its confirmation find the keys still
+        // there.
         assert!((198..=200).contains(&fresh) && fresh + duplicates == 200, "{json}");
         assert_eq!((&json["too_old"], &json["wrong_times"], &json["expired"]), (&0.into(), &0.into(), &100.into()));
         assert_eq!(json["watermark_ms"], DAY + WEEK + 99);
@@ -118,7 +119,8 @@ fn a_gap_that_is_real_is_no_error_and_expires_what_lies_before_it() {
 
 #[test]
 fn a_message_after_a_gap_that_is_not_confirmed_yet_is_kept_as_long_as_any() {
-    // Every line is a jump: the clock is two lines late, and a message's time must not be cut to it.
+    // Every line is a jump: the clock is two lines late, and a message's time must not be cut to
+    // it.
     let hour = 3_600_000;
     let lines: String =
         (0..50).flat_map(|n| [n, n - 1].map(|key| delivery(&format!("k{key}"), DAY + n as u64 * hour, 0))).collect();

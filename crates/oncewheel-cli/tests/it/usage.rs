@@ -1,9 +1,9 @@
-//! The command line: what is impossible is refused in one line that says what to do.
+//! The command line: what is impossible is refused in one line with the fix.
 
 use super::{command, dedup, finish};
 
 #[test]
-fn what_cannot_be_is_refused_in_one_line_with_the_mend() {
+fn what_is_wrong_is_refused_in_one_line_with_the_fix() {
     let cases: &[(&[&str], &str)] = &[
         (&["--no-such-option"], "unexpected argument '--no-such-option'"),
         (&["--max-retri", "5s"], "a similar argument exists: '--max-retry'"),
@@ -77,6 +77,9 @@ fn help_names_every_option_with_its_default() {
         assert!(help.contains(&format!("{option} <FILE>")), "{option}");
     }
     assert!(help.contains("--journal <DIR>") && help.contains("--strict "), "{help}");
+    for status in ["0 done", "64 ", "65 ", "66 ", "73 ", "74 ", "75 ", "76 more than a tenth"] {
+        assert!(help.contains(status), "{status}: {help}");
+    }
     let version = finish(command(&["--version"]).spawn().unwrap(), b"");
     assert_eq!(version.succeeds().text(), concat!("oncewheel ", env!("CARGO_PKG_VERSION"), "\n"));
 }
