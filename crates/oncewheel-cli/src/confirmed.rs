@@ -170,6 +170,32 @@ mod tests {
     }
 
     #[test]
+    fn with_two_wrong_times_in_a_row_at_most_none_is_ever_believed() {
+        let mut state = 1_u64;
+        let mut random = |end: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % end
+        };
+        let (mut confirmed, mut latest, mut in_a_row) = (Confirmed::new(Some(100), STEP), 100, 0);
+        for n in 0..100_000 {
+            let is_wrong = in_a_row < LINES_TO_CONFIRM && random(3) == 0;
+            in_a_row = if is_wrong { in_a_row + 1 } else { 0 };
+            // Good times come a little out of order, and with a gap now and then.
+            latest += if is_wrong {
+                0
+            } else if random(500) == 0 {
+                1_000
+            } else {
+                random(5)
+            };
+            let time = if is_wrong { latest + 2_000 + random(10_000) } else { latest - random(5) };
+            confirmed.take(time, &(), false, |held| assert!(held.time > latest, "{n}: a good time was dropped"));
+            assert!(confirmed.believed() <= Some(latest), "{n}: {confirmed:?}, {latest}");
+        }
+        assert!(confirmed.believed() >= Some(latest - 2_000), "{confirmed:?}, {latest}");
+    }
+
+    #[test]
     fn a_line_far_below_contradicts_nothing() {
         believes(&[900, 5, 901, 902], &[100, 100, 100, 902], &[]);
     }

@@ -103,7 +103,7 @@ fn key_of<'a>(value: Value<'a>, name: &str) -> Result<Cow<'a, str>, String> {
 
 /// The time, and the number that it is, if it is one.
 #[inline]
-fn time_of(value: &Value<'_>, name: &str, unit: Unit) -> Result<(Time, Option<u64>), String> {
+pub(crate) fn time_of(value: &Value<'_>, name: &str, unit: Unit) -> Result<(Time, Option<u64>), String> {
     let found = match value {
         Value::Absent => return Ok((Time::Absent, None)),
         Value::Null => return Ok((Time::Unknown, None)),

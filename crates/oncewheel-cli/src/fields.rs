@@ -109,7 +109,7 @@ impl<'a> Value<'a> {
 
 /// The wanted fields as a tree of names, made once.
 pub(crate) struct Fields<const N: usize> {
-    root: Node,
+    pub(crate) root: Node,
     paths: [Path; N],
 }
 
@@ -155,7 +155,7 @@ impl<const N: usize> Fields<N> {
 
     /// Accepts what is rare, and finds what is wrong.
     #[cold]
-    fn read_slowly<'a>(&self, line: &'a str) -> Result<Found<'a, N>, String> {
+    pub(crate) fn read_slowly<'a>(&self, line: &'a str) -> Result<Found<'a, N>, String> {
         let mut found = Found::default();
         let mut json = serde_json::Deserializer::from_str(line);
         json.deserialize_map(Members { node: &self.root, found: &mut found })
@@ -166,9 +166,9 @@ impl<const N: usize> Fields<N> {
 }
 
 pub(crate) struct Found<'de, const N: usize> {
-    values: [Value<'de>; N],
+    pub(crate) values: [Value<'de>; N],
     /// A wanted field that was found in two readings of its path
-    ambiguous: Option<usize>,
+    pub(crate) ambiguous: Option<usize>,
 }
 
 impl<const N: usize> Default for Found<'_, N> {

@@ -1,8 +1,11 @@
 //! What the fuzzer calls, with any bytes, and the tests with what is kept in `fuzz/corpus/lines`
 //! and others like that.
 
-use crate::fields::{Fields, Path, Value};
+use crate::delivery::time_of;
+use crate::fields::{Fields, Found, Path, Value};
 use crate::lines::Lines;
+use crate::scan::scan;
+use crate::units::Unit;
 use std::io::{self, ErrorKind, Read};
 
 const WANTED: [&str; 4] = ["key", "a.b", "a.b.c", "now"];
@@ -69,9 +72,10 @@ impl Read for Trickle<'_> {
 /// brackets too deep.
 fn compare_fields(line: &[u8]) {
     let paths: [Path; 4] = WANTED.map(|path| path.parse().expect("a path"));
-    let read = Fields::new(paths.each_ref()).read(line);
+    let fields = Fields::new(paths.each_ref());
+    compare_paths(&fields, line);
     let json: Option<serde_json::Value> = serde_json::from_slice(line).ok();
-    match (read, json) {
+    match (fields.read(line), json) {
         (Ok(values), Some(json)) => {
             for (value, readings) in values.iter().zip(READINGS) {
                 let mut found = readings.iter().filter_map(|pointer| json.pointer(pointer));
@@ -81,9 +85,21 @@ fn compare_fields(line: &[u8]) {
                     "{readings:?}: {value:?}, not {first:?}, {second:?}"
                 );
             }
+            let times = values.iter().flat_map(|value| Unit::ALL.map(|unit| time_of(value, "time", unit)));
+            times.for_each(|time| assert!(time.is_err() || matches!(time, Ok((_, number)) if number != Some(0))));
         }
         (Err(error), Some(json)) => assert!(!json.is_object() || error.contains(" is there twice"), "{error}"),
         (_, None) => {}
+    }
+}
+
+/// What the fast path accepts, the slow path reads in the same way.
+fn compare_paths(fields: &Fields<4>, line: &[u8]) {
+    let Ok(line) = str::from_utf8(line) else { return };
+    let mut found = Found::default();
+    if scan(line, &fields.root, &mut found).is_some() {
+        let slow = fields.read_slowly(line).expect("the fast path has accepted it");
+        assert_eq!((found.values, found.ambiguous), (slow.values, slow.ambiguous));
     }
 }
 

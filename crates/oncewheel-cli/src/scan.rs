@@ -8,8 +8,8 @@ const DEPTH_MAX: u32 = 32;
 /// Reads one JSON object and keeps its wanted fields.
 ///
 /// `None` is no verdict on the line. It is wrong, or has what is rare: escapes in a name, a name
-/// that is there twice. What is accepted here is JSON, and the slow path would
-/// find the same in it: the fuzz target `lines` compares both with a third reader.
+/// that is there twice. What is accepted here is JSON, and the slow path would find the same in it:
+/// the fuzz target `lines` compares the two, and both with a third reader.
 pub(crate) fn scan<'a, const N: usize>(line: &'a str, root: &Node, found: &mut Found<'a, N>) -> Option<()> {
     let mut scanner = Scanner { line, at: 0 };
     scanner.skip_space();

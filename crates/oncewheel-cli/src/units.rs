@@ -12,7 +12,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    const ALL: [Self; 4] = [Self::S, Self::Ms, Self::Us, Self::Ns];
+    pub(crate) const ALL: [Self; 4] = [Self::S, Self::Ms, Self::Us, Self::Ns];
     /// 1990 and 2100 in seconds. Far less than a factor of 1,000 lies between them, so that a
     /// number is in this range in one unit at most.
     const DATES_S: std::ops::Range<u64> = 631_152_000..4_102_444_800;
