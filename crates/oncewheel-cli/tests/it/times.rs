@@ -156,6 +156,13 @@ fn a_jump_that_no_line_confirms_does_not_reach_the_journal() {
     dedup(&["--journal", &journal], [&*some, &bad].concat()).succeeds();
     let ran = dedup(&["--journal", &journal, "--summary", "-"], &more);
     comes_out(&ran, [("too_old", 0), ("fresh", 900), ("duplicates", 100)]);
+
+    // Not even for the room that it would make.
+    let journal = folder.path("full");
+    let gap = delivery("c", DAY + WEEK, DAY + WEEK);
+    let full = [delivery("a", DAY, DAY), delivery("b", DAY, DAY), gap].concat();
+    dedup(&["--journal", &journal, "--max-keys", "2"], &full).fails(75, "<stdin>:3: the cache is full");
+    comes_out(&dedup(&["--journal", &journal, "--summary", "-"], ""), [("watermark_ms", DAY)]);
 }
 
 #[test]
