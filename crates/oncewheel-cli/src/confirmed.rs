@@ -77,7 +77,7 @@ impl<P: Clone> Confirmed<P> {
         if before.is_some_and(|believed| reach < believed) {
             return false;
         }
-        self.held.extract_if(.., |held| held.time > reach).for_each(wrong);
+        self.contradict(time, wrong);
         let is_step = before.map_or(is_first_believed, |believed| time <= believed.saturating_add(self.step));
         if is_step {
             self.believed = before.max(Some(time));
@@ -89,6 +89,15 @@ impl<P: Clone> Confirmed<P> {
         }
         self.believe_steps();
         self.believed > before
+    }
+
+    /// Drops what is held and more than a step ahead of this time.
+    #[cold]
+    pub(crate) fn contradict(&mut self, time: u64, wrong: impl FnMut(Held<P>)) {
+        let reach = time.saturating_add(self.step);
+        if self.believed.is_none_or(|believed| reach >= believed) {
+            self.held.extract_if(.., |held| held.time > reach).for_each(wrong);
+        }
     }
 
     /// The end of the input: what no line contradicts is believed.

@@ -104,13 +104,31 @@ impl Guard {
     ) -> Times {
         let latest = self.now.latest();
         let ceiling = latest.map_or(u64::MAX, |latest| latest.saturating_add(self.skew));
-        let min_msg_time = delivery.min_msg_time.known().and_then(|min| self.take_min(min, ceiling, delivery, place));
+        let min_msg_time = match delivery.min_msg_time.known() {
+            Some(min) => self.take_min(min, ceiling, delivery, place),
+            None => {
+                if self.min_msg_time.is_holding() {
+                    self.contradict_min(delivery);
+                }
+                None
+            }
+        };
         let msg_time = match delivery.msg_time.known() {
             Some(msg_time) if msg_time.as_millis() > ceiling => self.clamp(msg_time, ceiling),
             Some(msg_time) => msg_time,
             None => latest.map_or_else(wall, Timestamp::from_millis).max(Timestamp::from_millis(self.watermark())),
         };
         Times { now, min_msg_time, msg_time }
+    }
+
+    /// A message that is delivered has not been consumed: the oldest one is not younger.
+    #[cold]
+    fn contradict_min(&mut self, delivery: &Delivery<'_>) {
+        if let Some(msg_time) = delivery.msg_time.known() {
+            let latest = msg_time.as_millis().saturating_add(self.out_of_orderness);
+            let (wrong, name) = (&mut self.wrong, &self.names[1]);
+            self.min_msg_time.contradict(latest, |held| wrong.add(&held, name, latest));
+        }
     }
 
     fn take_min(&mut self, min: Timestamp, ceiling: u64, delivery: &Delivery<'_>, place: &Place) -> Option<Timestamp> {

@@ -85,6 +85,18 @@ fn one_wrong_time_costs_no_other_line_and_is_named() {
 }
 
 #[test]
+fn the_only_min_msg_time_is_contradicted_by_the_messages_after_it() {
+    let [some, more] = good(|key, time, _| format!("{{\"key\":{key:?},\"msg_time\":{time}}}\n"));
+    let bad = format!("{{\"key\":\"bad\",\"min_msg_time\":{}}}\n", DAY + MONTH);
+    for (input, place) in [([&*some, &bad, &more], "<stdin>:101: min_msg_time"), ([&bad, &some, &more], "<stdin>:1: ")]
+    {
+        let ran = dedup(&["--summary", "-"], input.concat());
+        comes_out(&ran, [("fresh", 991), ("duplicates", 110), ("too_old", 0), ("wrong_times", 1)]);
+        assert!(ran.json()["wrong_times_first"][0].as_str().unwrap().starts_with(place), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn wrong_times_here_and_there_and_two_in_a_row_cost_no_other_line() {
     let [some, more] = good(delivery);
     let bad = |n: u64| delivery(&format!("bad{n}"), DAY + MONTH + n, DAY + MONTH + n);
