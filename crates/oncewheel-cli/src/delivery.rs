@@ -102,33 +102,42 @@ fn key_of<'a>(value: Value<'a>, name: &str) -> Result<Cow<'a, str>, String> {
 }
 
 /// The time, and the number that it is, if it is one.
-#[inline]
+#[inline(always)]
 pub(crate) fn time_of(value: &Value<'_>, name: &str, unit: Unit) -> Result<(Time, Option<u64>), String> {
-    let found = match value {
-        Value::Absent => return Ok((Time::Absent, None)),
-        Value::Null => return Ok((Time::Unknown, None)),
-        Value::Integer(digits) => match from_digits(digits, unit) {
-            Ok(time) => return Ok(time),
-            Err(what) => what,
-        },
-        Value::Text(text) => return from_text(text, unit).map_err(|what| format!("the time {name:?} {what}")),
-        Value::Other(what) => what,
-    };
-    Err(format!("the time {name:?} is {found}; a time is a Unix time (--time-unit) or RFC 3339 text"))
+    match value {
+        Value::Absent => Ok((Time::Absent, None)),
+        Value::Null => Ok((Time::Unknown, None)),
+        Value::Integer(digits) => from_digits(digits, unit).map_err(|what| no_time(name, what)),
+        Value::Text(text) => from_text(text, unit).map_err(|what| format!("the time {name:?} {what}")),
+        Value::Other(what) => Err(no_time(name, what)),
+    }
 }
 
-#[inline]
+#[cold]
+fn no_time(name: &str, found: &str) -> String {
+    format!("the time {name:?} is {found}; a time is a Unix time (--time-unit) or RFC 3339 text")
+}
+
+#[inline(always)]
 fn from_digits(digits: &str, unit: Unit) -> Result<(Time, Option<u64>), &'static str> {
     match digits.parse::<u64>() {
         Ok(0) => Ok((Time::Unknown, None)),
         Ok(number) => Ok((Time::Known(unit.timestamp(number)), Some(number))),
-        Err(_) if NO_TIME.contains(&digits) => Ok((Time::Unknown, None)),
-        Err(_) if digits.starts_with('-') => Err("negative"),
-        Err(_) => Err("too large a number"),
+        Err(_) => not_in_u64(digits),
+    }
+}
+
+#[cold]
+fn not_in_u64(digits: &str) -> Result<(Time, Option<u64>), &'static str> {
+    match digits {
+        _ if NO_TIME.contains(&digits) => Ok((Time::Unknown, None)),
+        _ if digits.starts_with('-') => Err("negative"),
+        _ => Err("too large a number"),
     }
 }
 
 /// Parts of a millisecond are dropped, as everywhere in the crate.
+#[inline(never)]
 fn from_text(text: &str, unit: Unit) -> Result<(Time, Option<u64>), String> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,6 +1,7 @@
 //! The fast path of [`Fields`](crate::fields::Fields): reads the JSON that is common, in one pass.
 
 use crate::fields::{Found, Node, Value};
+use std::borrow::Cow;
 
 /// Deeper values are left to the slow path, which has no limit.
 const DEPTH_MAX: u32 = 32;
@@ -22,6 +23,20 @@ struct Scanner<'a> {
     line: &'a str,
     /// Always at the start of a character
     at: usize,
+}
+
+/// Whether a string has any
+#[derive(PartialEq)]
+enum Escapes {
+    None,
+    Some,
+}
+
+#[derive(PartialEq)]
+enum Number {
+    Integer,
+    /// With a fraction or an exponent
+    Other,
 }
 
 impl<'a> Scanner<'a> {
@@ -51,8 +66,13 @@ impl<'a> Scanner<'a> {
 
     #[inline]
     fn member<const N: usize>(&mut self, node: &Node, found: &mut Found<'a, N>, depth: u32) -> Option<()> {
+        if node.children.is_empty() {
+            let value = self.wanted_value(depth)?;
+            node.keep(value, found);
+            return Some(());
+        }
         let start = self.at;
-        if self.byte() == Some(b'{') && !node.children.is_empty() {
+        if self.byte() == Some(b'{') {
             self.members(node, found, depth)?;
         } else {
             self.value(depth)?;
@@ -61,6 +81,24 @@ impl<'a> Scanner<'a> {
             node.keep(Value::from_json(&self.line[start..self.at]).ok()?, found);
         }
         Some(())
+    }
+
+    /// As [`Value::from_json`], but for what the first reading shows already.
+    #[inline]
+    fn wanted_value(&mut self, depth: u32) -> Option<Value<'a>> {
+        let start = self.at;
+        match self.byte()? {
+            b'"' if self.string()? == Escapes::None => {
+                return Some(Value::Text(Cow::Borrowed(&self.line[start + 1..self.at - 1])));
+            }
+            b'"' => {}
+            b'-' | b'0'..=b'9' if self.number()? == Number::Integer => {
+                return Some(Value::Integer(&self.line[start..self.at]));
+            }
+            b'-' | b'0'..=b'9' => {}
+            _ => self.value(depth)?,
+        }
+        Value::from_json(&self.line[start..self.at]).ok()
     }
 
     /// A name and the colon after it, up to the value
@@ -80,8 +118,8 @@ impl<'a> Scanner<'a> {
     #[inline]
     fn value(&mut self, depth: u32) -> Option<()> {
         match self.byte()? {
-            b'"' => self.string(),
-            b'-' | b'0'..=b'9' => self.number(),
+            b'"' => self.string().map(drop),
+            b'-' | b'0'..=b'9' => self.number().map(drop),
             b'{' if depth < DEPTH_MAX => self.object(depth + 1),
             b'[' if depth < DEPTH_MAX => self.array(depth + 1),
             b't' => self.word("true"),
@@ -126,18 +164,22 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn string(&mut self) -> Option<()> {
+    fn string(&mut self) -> Option<Escapes> {
         self.expect(b'"')?;
+        self.skip_text();
+        if self.expect(b'"').is_some() {
+            return Some(Escapes::None);
+        }
         loop {
-            self.skip_text();
             match self.byte()? {
                 b'"' => {
                     self.at += 1;
-                    return Some(());
+                    return Some(Escapes::Some);
                 }
                 b'\\' => self.escape()?,
                 _ => return None, // a control character
             }
+            self.skip_text();
         }
     }
 
@@ -151,7 +193,8 @@ impl<'a> Scanner<'a> {
         Some(())
     }
 
-    fn number(&mut self) -> Option<()> {
+    #[inline]
+    fn number(&mut self) -> Option<Number> {
         if self.byte() == Some(b'-') {
             self.at += 1;
         }
@@ -160,8 +203,10 @@ impl<'a> Scanner<'a> {
         } else {
             self.digits()?;
         }
-        if self.byte() == Some(b'.') {
-            self.at += 1;
+        if !matches!(self.byte(), Some(b'.' | b'e' | b'E')) {
+            return Some(Number::Integer);
+        }
+        if self.expect(b'.').is_some() {
             self.digits()?;
         }
         if let Some(b'e' | b'E') = self.byte() {
@@ -171,7 +216,7 @@ impl<'a> Scanner<'a> {
             }
             self.digits()?;
         }
-        Some(())
+        Some(Number::Other)
     }
 
     /// One or more
