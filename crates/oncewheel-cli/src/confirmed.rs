@@ -15,8 +15,9 @@ pub(crate) const LINES_TO_CONFIRM: usize = 2;
 /// ```
 ///
 /// A time at most `step` ahead is believed at once. A later one is held. It is dropped as wrong
-/// when a line follows that is more than `step` below it, and believed when [`LINES_TO_CONFIRM`] lines
-/// follow of which none is. What is more than `step` below `believed` is evidence of nothing.
+/// when a line follows that is more than `step` below it, and believed when
+/// [`LINES_TO_CONFIRM`] lines follow of which none is. What is more than `step` below `believed`
+/// is evidence of nothing.
 ///
 /// So the time is late, by as many lines, where every line is a jump. Late is safe, early is not.
 #[derive(Debug)]
