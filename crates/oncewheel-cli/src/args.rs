@@ -3,6 +3,7 @@
 use crate::durations;
 use crate::failure::Failure;
 use crate::fields::Path as FieldPath;
+use crate::units::Unit;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use oncewheel::{Config, Horizon};
 use std::ffi::OsString;
@@ -23,32 +24,41 @@ pub(crate) enum Command {
 }
 
 const AFTER_HELP: &str = "\
-Deliveries are JSON objects, one a line. Lines go out byte for byte as they came, in order;
-blank lines are skipped.
+Deliveries are JSON objects, one a line. Lines are written byte for byte as they came, in order;
+blank lines and a byte-order mark are skipped. gzip and zstd are decompressed.
 The key is a string or an integer; 1 and \"1\" are the same key.
-Times are Unix milliseconds (an integer, or a string of digits) or RFC 3339 text. null, 0 and
-absence mean: unknown.
-If the first delivery has none of the three time fields, the wall clock is used.
+Times are integers (--time-unit), the same as strings, or RFC 3339 text. null, 0, -1, the year 1
+and absence mean: unknown.
+If no line has any of the three time fields, the wall clock counts.
 
-With --journal, lines are written, then recorded: a run that was cut short and is started again on
-the same input writes what is missing, to be appended (>>) to what it has written. Twice come only
-lines that were written and not yet recorded when it was killed, at most --commit-every of them; a
-line that was cut in half is one of these. What was not written out is never recorded.
+A wrong time costs its own line at most. A time of a delivery or of the queue that jumps ahead,
+by more than --max-clock-skew and 1m, moves the clock only once two following lines confirm it.
+If one contradicts it, it is ignored and the summary names its line. The lines between are
+judged by the clock before the jump: their keys are kept longer, not shorter. Three wrong times
+in a row that agree are taken for true. A gap is confirmed by the lines after it and is no
+error.
 
-Exit status: 0 done; 64 wrong usage; 65 a bad line; 66 an input is missing, or a journal cannot be
-used as it is; 73 an output cannot be made; 74 reading or writing failed, the journal's too; 75 the
-cache is full, or the journal is in use: try again later. What was judged before is always written
-out.";
+With --journal, lines are written, then committed: a run that was cut short and is started again
+on the same input writes what is missing, to be appended (>>) to what it has written. Only lines
+that were written and not yet committed when it was killed are written twice, at most --commit-
+every of them; a truncated line is one of these. What was not written is never committed.
+
+Exit status: 0 done; 64 wrong usage; 65 a bad line, or an input in another format; 66 an input
+is missing, or a journal cannot be used as it is; 73 an output cannot be created; 74 reading or
+writing failed, the journal's too; 75 the cache is full, or the journal is in use: try again
+later; 76 more than a tenth of the deliveries were too old, and no --too-old takes them. What
+was judged is written in any case.";
 
 /// Write each delivery once: read newline-delimited JSON, leave out what was delivered before
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Options {
-    /// Deliveries, read in order; compressed ones (.gz) are recognised. '-' or none: standard input
+    /// Deliveries, read in order, plain or compressed by gzip or zstd. '-' or none: standard input
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 
-    /// Field with the dedup key. Dots lead into nested objects: payload.id
+    /// Field with the dedup key. A dot leads into a nested object or is part of a name: payload.id.
+    /// A JSON pointer has one meaning: /payload/id, /payload.id
     #[arg(long, value_name = "FIELD", default_value = "key", help_heading = "Fields")]
     pub(crate) key: FieldPath,
 
@@ -64,6 +74,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FIELD", default_value = "delivered_at", help_heading = "Fields")]
     pub(crate) now: FieldPath,
 
+    /// Unit of times that are integers
+    #[arg(long, value_name = "UNIT", value_enum, default_value = "ms", help_heading = "Fields")]
+    pub(crate) time_unit: Unit,
+
     #[command(flatten)]
     pub(crate) limits: Limits,
 
@@ -74,12 +88,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", value_parser = output, help_heading = "Outputs")]
     pub(crate) duplicates: Option<PathBuf>,
 
-    /// Where deliveries go that are older than the watermark and unknown, so that the cache cannot vouch for them;
-    /// otherwise they are only counted
+    /// Where deliveries go that cannot be vouched for: older than the watermark, with a key that is
+    /// not held; otherwise they are only counted
     #[arg(long, value_name = "FILE", value_parser = output, help_heading = "Outputs")]
     pub(crate) too_old: Option<PathBuf>,
 
-    /// Where lines go that are no deliveries; otherwise the run stops at the first
+    /// Where lines go that are no deliveries; otherwise the run stops at the first one
     #[arg(long, value_name = "FILE", value_parser = output, help_heading = "Outputs")]
     pub(crate) rejects: Option<PathBuf>,
 
@@ -106,19 +120,20 @@ pub(crate) struct Limits {
     #[arg(allow_hyphen_values = true)]
     pub(crate) max_retention: Retention,
 
-    /// How far a message's time may lie below that of one ahead of it in the queue: seconds where producers make the
-    /// times
+    /// How far a message's time may lie below that of one ahead of it in the queue: seconds where
+    /// producers make the times
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = durations::parse)]
     #[arg(allow_hyphen_values = true)]
     pub(crate) max_out_of_orderness: Duration,
 
-    /// How far a time may lie ahead of the time of the delivery: a message's is cut to that, a queue's is ignored;
-    /// both are counted
+    /// How far a time may lie ahead of the time of the delivery: a message's is clamped to that, a
+    /// queue's is rejected; both are counted. And how far the clock may jump without confirmation,
+    /// at least 1m
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = durations::parse)]
     #[arg(allow_hyphen_values = true)]
     pub(crate) max_clock_skew: Duration,
 
-    /// Most keys held at once, some 31 bytes each; memory is taken as they come
+    /// Most keys held at once, some 31 bytes each; memory is allocated as they come
     #[arg(long, value_name = "COUNT", default_value = "10000000", allow_hyphen_values = true)]
     pub(crate) max_keys: usize,
 }
@@ -126,21 +141,23 @@ pub(crate) struct Limits {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Restarts")]
 pub(crate) struct JournalOptions {
-    /// Keep the keys in this directory too, so that a run that ended, however it ended, can be started again
+    /// Keep the keys in this directory too, so that a run that ended, however it ended, can be
+    /// started again
     #[arg(id = "journal", long = "journal", value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
 
-    /// What a recorded key outlasts: a crash of the process, or loss of power as well, for which the disk is waited for
-    /// with every group of lines and whenever the watermark moves
+    /// What a committed key survives: a crash of the process, or loss of power as well, which costs
+    /// a sync of the disk for every group of lines and whenever the watermark moves
     #[arg(long, value_enum, value_name = "WHAT", default_value = "process", requires = "journal")]
     pub(crate) durability: Outlasts,
 
-    /// Lines that are recorded together, at most: as many may come twice after a crash
+    /// Lines that are committed together, at most: as many may be written twice after a crash
     #[arg(long, value_name = "COUNT", default_value = "1000", requires = "journal")]
     #[arg(value_parser = value_parser!(u32).range(1..), allow_hyphen_values = true)]
     pub(crate) commit_every: u32,
 
-    /// Refuse a journal that is damaged, which a crash may leave behind too; otherwise what is whole is taken
+    /// Refuse a journal that is damaged or has a truncated tail, as a crash leaves it behind;
+    /// otherwise what is readable is recovered
     #[arg(long, requires = "journal")]
     pub(crate) strict: bool,
 }
@@ -154,11 +171,14 @@ pub(crate) enum Outlasts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retention(pub(crate) Option<Duration>);
 
+/// The cache's own bound, of 10,000 years: times are bounded before they reach it (`guard.rs`).
+const GUARDED: Duration = Duration::from_secs(10_000 * 366 * 86_400);
+
 impl Limits {
     pub(crate) fn config(&self) -> Config {
         let horizon = Horizon::new(self.max_retry, self.max_network)
             .max_out_of_orderness(self.max_out_of_orderness)
-            .max_clock_skew(self.max_clock_skew);
+            .max_clock_skew(GUARDED);
         let horizon = match self.max_retention {
             Retention(Some(retention)) => horizon.max_retention(retention),
             Retention(None) => horizon,
@@ -171,7 +191,7 @@ fn retention(text: &str) -> Result<Retention, String> {
     if text == "none" {
         return Ok(Retention(None));
     }
-    durations::parse(text).map(|retention| Retention(Some(retention))).map_err(|mend| format!("{mend}; or none"))
+    durations::parse(text).map(|retention| Retention(Some(retention))).map_err(|fix| format!("{fix}; or none"))
 }
 
 fn output(text: &str) -> Result<PathBuf, String> {
@@ -181,25 +201,25 @@ fn output(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// `None`: help or the version was asked for, and is printed.
+/// `None`: help or the version was requested, and is printed.
 pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
     match Cli::try_parse_from(args) {
         Ok(cli) => Ok(Some(cli)),
         Err(error) if error.use_stderr() => Err(Failure::Usage(in_one_line(&error))),
         Err(help) => {
-            let _ = help.print(); // nobody is there to read it
+            let _ = help.print(); // standard output is closed
             Ok(None)
         }
     }
 }
 
-/// What clap says in a paragraph: the error and its tips, without the usage.
+/// clap's message in one line: the error and its tips, without the usage.
 fn in_one_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let said: Vec<_> = said.filter(|line| !line.is_empty() && !line.starts_with("For more information")).collect();
-    let said = said.join("; ").replace(":; ", ": ");
-    format!("{}; see oncewheel dedup --help", said.strip_prefix("error: ").unwrap_or(&said))
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information")).collect();
+    let message = lines.join("; ").replace(":; ", ": ");
+    format!("{}; see oncewheel dedup --help", message.strip_prefix("error: ").unwrap_or(&message))
 }
 
 #[cfg(test)]

@@ -1,21 +1,37 @@
-//! What a line says: a delivery's key and times.
+//! What is on a line: a delivery's key and times.
 
 use crate::args::Options;
 use crate::fields::{Fields, Value};
+use crate::units::{Unit, Units};
 use oncewheel::Timestamp;
 use std::borrow::Cow;
 
-/// The last millisecond of the year 9999. A clock beyond it is in another unit, and would sweep the cache empty.
+/// The last millisecond of the year 9999. A clock beyond it is in another unit, and would expire
+/// every key.
 const NOW_MS_MAX: u64 = 253_402_300_799_999;
+
+/// "No time" as numbers: Kafka's, and the year 1 in the units of Go and .NET.
+const NO_TIME: [&str; 5] = ["-1", "-62135596800", "-62135596800000", "-62135596800000000", "-6795364578871345152"];
+/// And as text: the empty time of Go, .NET and `MySQL`.
+const NO_TIME_DATES: [&str; 2] = ["0001-01-01", "0000-00-00"];
 
 /// A time on a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Time {
     /// No such field
     Absent,
-    /// The field says that nobody knows: null or 0
+    /// The field holds no time: null, 0, or another value that stands for none
     Unknown,
     Known(Timestamp),
+}
+
+impl Time {
+    pub(crate) fn known(self) -> Option<Timestamp> {
+        match self {
+            Self::Known(time) => Some(time),
+            Self::Absent | Self::Unknown => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -35,31 +51,39 @@ impl Delivery<'_> {
 /// Reads deliveries from lines.
 pub(crate) struct Deliveries {
     fields: Fields<4>,
-    names: [String; 4],
+    key_name: String,
+    time_names: [String; 3],
+    units: Units<3>,
 }
 
 impl Deliveries {
     pub(crate) fn new(options: &Options) -> Self {
-        let paths = [&options.key, &options.msg_time, &options.min_msg_time, &options.now];
-        Self { fields: Fields::new(paths), names: paths.map(ToString::to_string) }
+        let times = [&options.msg_time, &options.min_msg_time, &options.now];
+        Self {
+            fields: Fields::new([&options.key, times[0], times[1], times[2]]),
+            key_name: options.key.to_string(),
+            time_names: times.map(ToString::to_string),
+            units: Units::new(options.time_unit),
+        }
     }
 
     /// What is wrong with the line, if it is no delivery.
-    pub(crate) fn read<'a>(&self, line: &'a [u8]) -> Result<Delivery<'a>, String> {
+    pub(crate) fn read<'a>(&mut self, line: &'a [u8]) -> Result<Delivery<'a>, String> {
         let [key, msg_time, min_msg_time, now] = self.fields.read(line)?;
-        let [key_name, msg_time_name, min_msg_time_name, now_name] = &self.names;
-        let delivery = Delivery {
-            key: key_of(key, key_name)?,
-            msg_time: time_of(&msg_time, msg_time_name)?,
-            min_msg_time: time_of(&min_msg_time, min_msg_time_name)?,
-            now: time_of(&now, now_name)?,
-        };
-        match delivery.now {
+        let key = key_of(key, &self.key_name)?;
+        let unit = self.units.unit();
+        let [msg_time_name, min_msg_time_name, now_name] = &self.time_names;
+        let (msg_time, msg_number) = time_of(&msg_time, msg_time_name, unit)?;
+        let (min_msg_time, min_number) = time_of(&min_msg_time, min_msg_time_name, unit)?;
+        let (now, now_number) = time_of(&now, now_name, unit)?;
+        self.units.check([msg_number, min_number, now_number], &self.time_names)?;
+        match now {
             Time::Known(now) if now.as_millis() > NOW_MS_MAX => Err(format!(
-                "the time {now_name:?} is {}, beyond the year 9999: it looks like the wrong unit, not milliseconds",
-                now.as_millis()
+                "the time {now_name:?} is {} ms, beyond the year 9999: it looks like the wrong unit (--time-unit is {})",
+                now.as_millis(),
+                unit.option()
             )),
-            _ => Ok(delivery),
+            _ => Ok(Delivery { key, msg_time, min_msg_time, now }),
         }
     }
 }
@@ -69,8 +93,7 @@ fn key_of<'a>(value: Value<'a>, name: &str) -> Result<Cow<'a, str>, String> {
     let found = match value {
         Value::Text(text) if text.is_empty() => "an empty string",
         Value::Text(text) => return Ok(text),
-        Value::Unsigned(number) => return Ok(number.to_string().into()),
-        Value::Negative(number) => return Ok(number.to_string().into()),
+        Value::Integer(digits) => return Ok(digits.into()),
         Value::Absent => return Err(format!("no key: there is no field {name:?}")),
         Value::Null => "null",
         Value::Other(what) => what,
@@ -78,41 +101,68 @@ fn key_of<'a>(value: Value<'a>, name: &str) -> Result<Cow<'a, str>, String> {
     Err(format!("no key: the field {name:?} is {found}; a key is a string or an integer"))
 }
 
-fn time_of(value: &Value<'_>, name: &str) -> Result<Time, String> {
-    let found = match value {
-        Value::Absent => return Ok(Time::Absent),
-        Value::Null => return Ok(Time::Unknown),
-        Value::Unsigned(ms) => return Ok(from_millis(*ms)),
-        Value::Text(text) => return from_text(text).map_err(|what| format!("the time {name:?} {what}")),
-        Value::Negative(_) => "negative",
-        Value::Other(what) => what,
-    };
-    Err(format!("the time {name:?} is {found}; a time is Unix milliseconds or RFC 3339 text"))
+/// The time, and the number that it is, if it is one.
+#[inline(always)]
+pub(crate) fn time_of(value: &Value<'_>, name: &str, unit: Unit) -> Result<(Time, Option<u64>), String> {
+    match value {
+        Value::Absent => Ok((Time::Absent, None)),
+        Value::Null => Ok((Time::Unknown, None)),
+        Value::Integer(digits) => from_digits(digits, unit).map_err(|what| no_time(name, what)),
+        Value::Text(text) => from_text(text, unit).map_err(|what| format!("the time {name:?} {what}")),
+        Value::Other(what) => Err(no_time(name, what)),
+    }
 }
 
-fn from_millis(ms: u64) -> Time {
-    if ms == 0 { Time::Unknown } else { Time::Known(Timestamp::from_millis(ms)) }
+#[cold]
+fn no_time(name: &str, found: &str) -> String {
+    format!("the time {name:?} is {found}; a time is a Unix time (--time-unit) or RFC 3339 text")
+}
+
+#[inline(always)]
+fn from_digits(digits: &str, unit: Unit) -> Result<(Time, Option<u64>), &'static str> {
+    match digits.parse::<u64>() {
+        Ok(0) => Ok((Time::Unknown, None)),
+        Ok(number) => Ok((Time::Known(unit.timestamp(number)), Some(number))),
+        Err(_) => not_in_u64(digits),
+    }
+}
+
+#[cold]
+fn not_in_u64(digits: &str) -> Result<(Time, Option<u64>), &'static str> {
+    match digits {
+        _ if NO_TIME.contains(&digits) => Ok((Time::Unknown, None)),
+        _ if digits.starts_with('-') => Err("negative"),
+        _ => Err("too large a number"),
+    }
 }
 
 /// Parts of a millisecond are dropped, as everywhere in the crate.
-fn from_text(text: &str) -> Result<Time, String> {
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().map(from_millis).map_err(|_| format!("is {text:?}: too large a number"));
+#[inline(never)]
+fn from_text(text: &str, unit: Unit) -> Result<(Time, Option<u64>), String> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return from_digits(text, unit).map_err(|what| format!("is {text:?}: {what}"));
     }
-    let time: jiff::Timestamp =
-        text.parse().map_err(|_| format!("is {text:?}: neither Unix milliseconds nor RFC 3339 text"))?;
+    let is_midnight = |time: &str| time.get(1..9).is_some_and(|time| time == "00:00:00");
+    if NO_TIME_DATES.iter().any(|date| text.strip_prefix(date).is_some_and(is_midnight)) {
+        return Ok((Time::Unknown, None));
+    }
+    let time: jiff::Timestamp = text
+        .parse()
+        .map_err(|_| format!("is {text:?}: neither a Unix time nor RFC 3339 text such as 2026-11-22T14:25:44.120Z"))?;
     if time < jiff::Timestamp::UNIX_EPOCH {
         return Err(format!("is {text:?}: before 1970"));
     }
-    u64::try_from(time.as_millisecond()).map(from_millis).map_err(|_| format!("is {text:?}: before 1970"))
+    let ms = u64::try_from(time.as_millisecond()).map_err(|_| format!("is {text:?}: before 1970"))?;
+    Ok((if ms == 0 { Time::Unknown } else { Time::Known(Timestamp::from_millis(ms)) }, None))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn known(ms: u64) -> Result<Time, String> {
-        Ok(Time::Known(Timestamp::from_millis(ms)))
+    fn time(text: &str) -> Result<Time, String> {
+        from_text(text, Unit::Ms).map(|(time, _)| time)
     }
 
     #[test]
@@ -125,24 +175,43 @@ mod tests {
             ("2023-11-15T00:13:20+02:00", 1_700_000_000_000),
             ("1970-01-01T00:00:00.001Z", 1),
         ] {
-            assert_eq!(from_text(text), known(ms), "{text}");
+            assert_eq!(time(text), Ok(Time::Known(Timestamp::from_millis(ms))), "{text}");
         }
-        assert_eq!(from_text("0"), Ok(Time::Unknown));
-        assert_eq!(from_text("1970-01-01T00:00:00Z"), Ok(Time::Unknown));
+    }
+
+    #[test]
+    fn values_that_stand_for_no_time_are_unknown_times() {
+        for text in [
+            "0",
+            "1970-01-01T00:00:00Z",
+            "-1",
+            "-62135596800000",
+            "0001-01-01T00:00:00Z",
+            "0001-01-01T00:00:00",
+            "0001-01-01T00:00:00.0000000+00:00",
+            "0000-00-00 00:00:00",
+        ] {
+            assert_eq!(time(text), Ok(Time::Unknown), "{text}");
+        }
     }
 
     #[test]
     fn what_is_no_time_since_1970_is_refused() {
-        for text in ["", " 1", "-1", "1e3", "yesterday", "2023-11-14", "2023-11-14T22:13:20", "18446744073709551616"] {
-            assert!(from_text(text).is_err(), "{text}");
+        for text in
+            ["", " 1", "-2", "-", "1e3", "yesterday", "2023-11-14", "2023-11-14T22:13:20", "18446744073709551616"]
+        {
+            assert!(time(text).is_err(), "{text}");
         }
-        assert!(from_text("1969-12-31T23:59:59.9999Z").unwrap_err().contains("before 1970"));
+        for text in ["1969-12-31T23:59:59.9999Z", "0001-01-01T00:00:01Z"] {
+            assert!(time(text).unwrap_err().contains("before 1970"), "{text}");
+        }
     }
 
     #[test]
     fn a_number_and_its_digits_are_the_same_key() {
-        assert_eq!(key_of(Value::Unsigned(1), "key"), Ok("1".into()));
-        assert_eq!(key_of(Value::Text("1".into()), "key"), Ok("1".into()));
-        assert_eq!(key_of(Value::Negative(-1), "key"), Ok("-1".into()));
+        for digits in ["1", "-1", "18446744073709551616"] {
+            assert_eq!(key_of(Value::Integer(digits), "key"), Ok(digits.into()));
+            assert_eq!(key_of(Value::Text(digits.into()), "key"), Ok(digits.into()));
+        }
     }
 }

@@ -23,10 +23,10 @@ pub(crate) fn text(duration: Duration) -> String {
     PRINTER.unsigned_duration_to_string(&duration)
 }
 
-/// As [`text`], in whole seconds, rounded up: what to raise an option to.
-pub(crate) fn text_in_seconds_up(duration: Duration) -> String {
+/// In whole seconds, rounded up: what to raise an option to.
+pub(crate) fn seconds_up(duration: Duration) -> Duration {
     let part = u64::from(duration.subsec_nanos() > 0);
-    text(Duration::from_secs(duration.as_secs().saturating_add(part)))
+    Duration::from_secs(duration.as_secs().saturating_add(part))
 }
 
 #[cfg(test)]
@@ -41,7 +41,7 @@ mod tests {
             assert_eq!(duration, Duration::from_millis(ms), "{written}");
             assert_eq!(parse(&text(duration)).unwrap(), duration, "{written}");
         }
-        assert_eq!(text_in_seconds_up(Duration::from_millis(31_001)), "32s");
+        assert_eq!(seconds_up(Duration::from_millis(31_001)), Duration::from_secs(32));
     }
 
     #[test]

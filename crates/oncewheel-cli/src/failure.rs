@@ -1,4 +1,4 @@
-//! Why a run ended early: what is said, and with which exit status.
+//! Why a run ended early: the message and the exit status.
 
 use oncewheel::journal::{self, ErrorKind};
 use std::fmt;
@@ -15,17 +15,19 @@ pub(crate) struct Place {
 /// The exit statuses are those of BSD's `sysexits.h`.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command line asks for what cannot be.
+    /// A command line that is wrong.
     Usage(String),
     /// A line that is no delivery, and no `--rejects` to send it to.
     BadLine { place: Place, what: String },
+    /// An input that is no text, or in another encoding; what to do about it.
+    WrongFormat { file: String, what: String },
     /// An input that cannot be opened.
     NoInput { file: String, error: io::Error },
-    /// An input that broke off.
+    /// An input that cannot be read to its end.
     Read { place: Place, error: io::Error },
     /// An output that cannot be made.
     Create { file: String, error: io::Error },
-    /// An output that does not take what it is given.
+    /// An output that cannot be written to.
     Write { file: String, error: io::Error },
     /// The cache refused a delivery, for now: it is full.
     Refused { place: Place, what: String },
@@ -33,26 +35,35 @@ pub(crate) enum Failure {
     Journal(journal::Error),
     /// A journal that holds more keys than the cache may.
     JournalTooLarge { keys_max: usize },
-    /// Lines were written that the journal did not take.
-    NotRecorded { what: String, lines: usize },
-    /// Whoever read standard output has seen enough (`head`). Not a failure to the outside.
+    /// Lines were written, and committing them to the journal failed.
+    NotCommitted { what: String, lines: usize },
+    /// More than a tenth of the deliveries were too old, and no `--too-old` to send them to.
+    /// Reported already where the summary in JSON is what standard error holds.
+    TooOld { too_old: u64, deliveries: u64, is_reported: bool },
+    /// The reader of standard output has closed it, as `head` does. Exit status 0.
     OutputClosed,
 }
 
 impl Failure {
+    /// Whether standard error should hold a line about it.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self, Self::OutputClosed | Self::TooOld { is_reported: true, .. })
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) => 64,
-            Self::BadLine { .. } => 65,
+            Self::BadLine { .. } | Self::WrongFormat { .. } => 65,
             Self::NoInput { .. } => 66,
             Self::Create { .. } => 73,
-            Self::Read { .. } | Self::Write { .. } | Self::NotRecorded { .. } => 74,
+            Self::Read { .. } | Self::Write { .. } | Self::NotCommitted { .. } => 74,
             Self::Refused { .. } | Self::JournalTooLarge { .. } => 75,
             Self::Journal(error) => match error.kind() {
                 ErrorKind::Locked => 75,
                 ErrorKind::Io(_) | ErrorKind::Poisoned => 74,
                 _ => 66,
             },
+            Self::TooOld { .. } => 76, // EX_PROTOCOL: the times contradict the deliveries
             Self::OutputClosed => 0,
         })
     }
@@ -69,8 +80,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(what) => write!(f, "oncewheel: {what}"),
             Self::BadLine { place, what } => {
-                write!(f, "{place}: {what} (--rejects FILE sets such lines aside and goes on)")
+                write!(f, "{place}: {what} (with --rejects FILE, such lines go there and the run goes on)")
             }
+            Self::WrongFormat { file, what } => write!(f, "{file}: {what}"),
             Self::NoInput { file, error } => write!(f, "oncewheel: cannot open {file}: {error}"),
             Self::Read { place, error } => {
                 write!(f, "{place}: the input cannot be read from here on: {error}; the lines before were judged")
@@ -85,25 +97,30 @@ impl fmt::Display for Failure {
                     "oncewheel: the journal holds more than {keys_max} keys: raise --max-keys to what it was before"
                 )
             }
-            Self::NotRecorded { what, lines } => {
+            Self::NotCommitted { what, lines } => {
                 write!(
                     f,
-                    "oncewheel: {what}. {lines} lines were written and not recorded: a run that is started again may write \
-                     them again"
+                    "oncewheel: {what}. {lines} lines were written and not committed: a run that is started again may \
+                     write them again"
                 )
             }
+            Self::TooOld { too_old, deliveries, .. } => write!(
+                f,
+                "oncewheel: {too_old} of {deliveries} deliveries were too old and were written nowhere: name a file for \
+                 them with --too-old"
+            ),
             Self::OutputClosed => f.write_str("oncewheel: standard output was closed"),
         }
     }
 }
 
-/// The library speaks of its own settings where it says what to do.
+/// The library's messages name its own settings.
 fn in_terms_of_options(error: &journal::Error) -> String {
     let (path, text) = (error.path().display(), error.to_string());
     match error.kind() {
         ErrorKind::Damaged => {
             let (what, _) = text.split_once("; ").unwrap_or((&text, ""));
-            format!("{what}; nothing was changed: leave --strict out to take what is whole")
+            format!("{what}; nothing was changed: leave --strict out to recover what is readable")
         }
         ErrorKind::SecretMismatch => format!("{path} belongs to another journal: it was written under another secret"),
         ErrorKind::SecretMissing => format!(

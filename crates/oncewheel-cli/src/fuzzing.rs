@@ -1,16 +1,21 @@
-//! What the fuzzer calls, with any bytes, and the tests with what is kept in `fuzz/corpus/lines` and
-//! others like that.
+//! What the fuzzer calls, with any bytes, and the tests with what is kept in `fuzz/corpus/lines`
+//! and others like that.
 
-use crate::fields::{Fields, Path, Value};
+use crate::delivery::time_of;
+use crate::fields::{Fields, Found, Path, Value};
 use crate::lines::Lines;
+use crate::scan::scan;
+use crate::units::Unit;
 use std::io::{self, ErrorKind, Read};
 
 const WANTED: [&str; 4] = ["key", "a.b", "a.b.c", "now"];
+/// Where each may be, as JSON pointers.
+const READINGS: [&[&str]; 4] = [&["/key"], &["/a/b", "/a.b"], &["/a/b/c", "/a.b/c", "/a/b.c", "/a.b.c"], &["/now"]];
 /// A byte that stands for many, so that a line can outgrow the buffer.
 const MANY: u8 = 1;
 
-/// Lines are what stands between newlines, however the bytes arrive; and the fields of a line that is read are those that
-/// another reader of JSON finds.
+/// Lines are what stands between newlines, however the bytes arrive; and the fields of a line that
+/// is read are those that another reader of JSON finds.
 pub fn lines(bytes: &[u8]) {
     let Some((how, text)) = bytes.split_first() else { return };
     let text = blown_up(text);
@@ -19,7 +24,7 @@ pub fn lines(bytes: &[u8]) {
     let mut lines = Lines::new(Trickle { text: &text, pieces, interrupts: *how >= 128, reads: 0 });
     let mut expected = text.split_inclusive(|byte| *byte == b'\n');
     loop {
-        while let Some(line) = lines.next() {
+        while let Some((line, _)) = lines.next() {
             assert!(line.ends_with(b"\n"));
             assert_eq!(Some(line), expected.next());
             compare_fields(line);
@@ -63,20 +68,38 @@ impl Read for Trickle<'_> {
     }
 }
 
-/// Values that are not wanted are only skipped, so that more is accepted there: numbers too large, brackets too deep.
+/// Values that are not wanted are only skipped, so that more is accepted there: numbers too large,
+/// brackets too deep.
 fn compare_fields(line: &[u8]) {
     let paths: [Path; 4] = WANTED.map(|path| path.parse().expect("a path"));
-    let read = Fields::new(paths.each_ref()).read(line);
+    let fields = Fields::new(paths.each_ref());
+    compare_paths(&fields, line);
     let json: Option<serde_json::Value> = serde_json::from_slice(line).ok();
-    match (read, json) {
+    match (fields.read(line), json) {
         (Ok(values), Some(json)) => {
-            for (value, path) in values.iter().zip(WANTED) {
-                let found = path.split('.').try_fold(&json, |object, name| object.as_object()?.get(name));
-                assert!(is_same(value, found), "{path}: {value:?}, not {found:?}");
+            for (value, readings) in values.iter().zip(READINGS) {
+                let mut found = readings.iter().filter_map(|pointer| json.pointer(pointer));
+                let (first, second) = (found.next(), found.next());
+                assert!(
+                    is_same(value, first) && second.is_none(),
+                    "{readings:?}: {value:?}, not {first:?}, {second:?}"
+                );
             }
+            let times = values.iter().flat_map(|value| Unit::ALL.map(|unit| time_of(value, "time", unit)));
+            times.for_each(|time| assert!(time.is_err() || matches!(time, Ok((_, number)) if number != Some(0))));
         }
-        (Err(error), Some(json)) => assert!(!json.is_object() || error.contains("is there twice"), "{error}"),
+        (Err(error), Some(json)) => assert!(!json.is_object() || error.contains(" is there twice"), "{error}"),
         (_, None) => {}
+    }
+}
+
+/// What the fast path accepts, the slow path reads in the same way.
+fn compare_paths(fields: &Fields<4>, line: &[u8]) {
+    let Ok(line) = str::from_utf8(line) else { return };
+    let mut found = Found::default();
+    if scan(line, &fields.root, &mut found).is_some() {
+        let slow = fields.read_slowly(line).expect("the fast path has accepted it");
+        assert_eq!((found.values, found.ambiguous), (slow.values, slow.ambiguous));
     }
 }
 
@@ -84,8 +107,11 @@ fn is_same(value: &Value<'_>, json: Option<&serde_json::Value>) -> bool {
     match (value, json) {
         (Value::Absent, None) => true,
         (Value::Null, Some(json)) => json.is_null(),
-        (Value::Unsigned(number), Some(json)) => json.as_u64() == Some(*number),
-        (Value::Negative(number), Some(json)) => json.as_i64() == Some(*number),
+        // The other reader makes a float of what is beyond 64 bits, and of -0.
+        (Value::Integer(digits), Some(json)) => match json.as_i64().map(i128::from).or(json.as_u64().map(i128::from)) {
+            Some(number) => digits.parse() == Ok(number),
+            None => json.is_f64() && !digits.contains(['.', 'e', 'E']),
+        },
         (Value::Text(text), Some(json)) => json.as_str() == Some(text),
         (Value::Other(_), Some(json)) => json.is_boolean() || json.is_array() || json.is_object() || json.is_f64(),
         _ => false,

@@ -1,7 +1,6 @@
-//! What outlives a run: the journal's directory, and the lines that wait to be recorded in it.
+//! The journal's directory, and the group of lines that is committed to it next.
 
 use crate::args::{JournalOptions, Options, Outlasts, Retention};
-use crate::delivery::Time;
 use crate::progress::OpeningBar;
 use oncewheel::journal::{Durability, OpenMode, OpenOptions};
 use oncewheel::unsync::{Claim, DedupCache};
@@ -23,7 +22,8 @@ pub(crate) fn open(dir: &Path, config: Config, options: &JournalOptions) -> Resu
     opened
 }
 
-/// Claims of lines that were written. They are committed together once the lines were handed on: effect, commit.
+/// Claims of lines that were written. They are committed together once the lines are flushed:
+/// effect, then commit.
 pub(crate) struct Group {
     claims: Vec<Claim>,
     claims_max: usize,
@@ -46,10 +46,8 @@ impl Group {
     }
 
     /// Whether it is full now.
-    pub(crate) fn add(&mut self, claim: Claim, msg_time: Time) -> bool {
-        if let Time::Known(msg_time) = msg_time {
-            self.oldest_msg_time = self.oldest_msg_time.min(msg_time.as_millis());
-        }
+    pub(crate) fn add(&mut self, claim: Claim, msg_time: Timestamp) -> bool {
+        self.oldest_msg_time = self.oldest_msg_time.min(msg_time.as_millis());
         self.claims.push(claim);
         self.claims.len() >= self.claims_max
     }
@@ -58,17 +56,14 @@ impl Group {
         self.claims.len()
     }
 
-    /// Whether a watermark from these times would pass a line of the group. Such lines must be recorded first: the watermark
-    /// outlives a crash, and they would be too old for the run after it. Rather too often than not: a part of a
-    /// millisecond may lie between this and the rule.
-    pub(crate) fn would_be_passed(&self, min_msg_time: Time, now: Option<Timestamp>) -> bool {
+    /// Whether a watermark from these times would pass a line of the group. Such lines must be
+    /// committed first: the watermark outlives a crash, and they would be too old for the run after
+    /// it. It errs towards `true`, since a part of a millisecond may lie between this and the rule.
+    pub(crate) fn would_be_passed(&self, min_msg_time: Option<Timestamp>, now: Option<Timestamp>) -> bool {
         let less = |time: u64, durations: Duration| {
             time.saturating_sub(u64::try_from(durations.as_millis()).unwrap_or(u64::MAX))
         };
-        let observed = match min_msg_time {
-            Time::Known(time) => less(time.as_millis(), self.out_of_orderness),
-            Time::Absent | Time::Unknown => 0,
-        };
+        let observed = min_msg_time.map_or(0, |time| less(time.as_millis(), self.out_of_orderness));
         let kept = match (now, self.retention) {
             (Some(now), Some(retention)) => less(less(now.as_millis(), retention), self.out_of_orderness),
             _ => 0,
@@ -76,7 +71,8 @@ impl Group {
         observed.max(kept) > self.oldest_msg_time
     }
 
-    /// Returns how many are not committed if that fails. (None is lost otherwise: there is no lease.)
+    /// Returns how many are not committed if that fails. (None is lost otherwise: there is no
+    /// lease.)
     pub(crate) fn commit(&mut self, cache: &mut DedupCache) -> Result<(), (Error, usize)> {
         let lines = self.claims.len();
         self.oldest_msg_time = u64::MAX;

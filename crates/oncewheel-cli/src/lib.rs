@@ -6,12 +6,17 @@ mod failure;
 
 mod run;
 
+mod decompress;
 mod input;
 mod lines;
 
 mod delivery;
 mod fields;
+mod scan;
+mod units;
 
+mod confirmed;
+mod guard;
 mod journal;
 mod judge;
 
@@ -33,8 +38,8 @@ pub fn main() -> ExitCode {
     match command() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !matches!(failure, Failure::OutputClosed) {
-                report::tell(&failure.to_string());
+            if !failure.is_silent() {
+                report::print(&failure.to_string());
             }
             failure.exit_code()
         }

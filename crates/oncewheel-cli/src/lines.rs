@@ -4,12 +4,13 @@ use std::io::{self, ErrorKind, Read};
 
 const CHUNK_BYTES: usize = 1 << 18;
 
-/// Lines of a source, their newlines included. The caller decides when to read on, so that it can do something before it
-/// has to wait.
+/// Lines of a source, their newlines included. The caller decides when to read on, so that it can
+/// do something before it has to wait.
 pub(crate) struct Lines<R> {
     source: R,
     buffer: Vec<u8>,
-    /// `buffer[start..end]` is what was read and not yet given out; up to `searched` it holds no newline.
+    /// `buffer[start..end]` is what was read and not yet given out; up to `searched` it holds no
+    /// newline.
     start: usize,
     searched: usize,
     end: usize,
@@ -20,16 +21,17 @@ impl<R: Read> Lines<R> {
         Self { source, buffer: vec![0; CHUNK_BYTES], start: 0, searched: 0, end: 0 }
     }
 
-    /// The next whole line, if one was read already.
+    /// The next complete line, if one was read already, and what was read after it.
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<&[u8]> {
+    pub(crate) fn next(&mut self) -> Option<(&[u8], &[u8])> {
         let Some(newline) = memchr::memchr(b'\n', &self.buffer[self.searched..self.end]) else {
             self.searched = self.end;
             return None;
         };
         let line = self.start..self.searched + newline + 1;
         (self.start, self.searched) = (line.end, line.end);
-        Some(&self.buffer[line])
+        let ahead = &self.buffer[line.end..self.end];
+        Some((&self.buffer[line], ahead))
     }
 
     /// Reads on, once. `false`: there is no more.
@@ -77,7 +79,7 @@ mod tests {
         let mut lines = Lines::new(Trickle(text, bytes_at_once));
         let mut all = Vec::new();
         loop {
-            while let Some(line) = lines.next() {
+            while let Some((line, _)) = lines.next() {
                 all.push(line.to_vec());
             }
             if !lines.read_on().unwrap() {

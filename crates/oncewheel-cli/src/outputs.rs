@@ -27,7 +27,8 @@ pub(crate) struct Output {
 }
 
 impl Outputs {
-    /// Creates the files, or empties them; but nothing is touched if two would be the same, or one an input or standard output.
+    /// Creates the files, or empties them; but nothing is touched if two would be the same, or one
+    /// an input or standard output.
     pub(crate) fn create(options: &Options) -> Result<Self, Failure> {
         refuse_clashes(options)?;
         let create = |path: &Option<PathBuf>| path.as_deref().map(Output::create).transpose();
@@ -39,7 +40,8 @@ impl Outputs {
         })
     }
 
-    /// Hands on what was written to the other outputs. Each gets its share whatever becomes of the others.
+    /// Hands on what was written to the other outputs. Each gets its share whatever becomes of the
+    /// others.
     pub(crate) fn flush_files(&mut self) -> Result<(), Failure> {
         let files = [&mut self.duplicates, &mut self.too_old, &mut self.rejects];
         files.into_iter().flatten().map(Output::flush).fold(Ok(()), Result::and)
@@ -88,8 +90,9 @@ pub(crate) fn create_file(path: &Path) -> Result<File, Failure> {
     File::create(path).map_err(|error| Failure::Create { file: path.display().to_string(), error })
 }
 
-/// Whether standard output is appended to a file that ends in half a line, as a run that was killed may leave it behind:
-/// the next line, glued to that, would be lost. Elsewhere than on Linux, opening it again would share its position.
+/// Whether standard output is appended to a file that ends in half a line, as a run that was killed
+/// may leave it behind: the next line, glued to that, would be lost. Elsewhere than on Linux,
+/// opening it again would share its position.
 fn stdout_ends_open() -> bool {
     const STDOUT: &str = "/proc/self/fd/1";
     let last_byte = || -> io::Result<u8> {
@@ -132,7 +135,8 @@ fn refuse_clashes(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Which file it is, whatever it is called; pipes and devices (`/dev/null`), which may be named twice, have none.
+/// Which file it is, whatever it is called; pipes and devices (`/dev/null`), which may be named
+/// twice, have none.
 #[derive(PartialEq)]
 enum Identity {
     There(Handle),

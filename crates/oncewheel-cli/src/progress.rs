@@ -18,8 +18,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Shown where standard error is a terminal, unless the deliveries go there too. Without `bytes_in_all`, it only
-    /// turns and counts.
+    /// Shown where standard error is a terminal, unless the deliveries go there too. Without
+    /// `bytes_in_all`, it only turns and counts.
     pub(crate) fn new(bytes_in_all: Option<u64>, bytes_read: BytesRead) -> Self {
         Self { started: Instant::now(), is_shown: is_shown(), bytes_in_all, bytes_read, bar: ProgressBar::hidden() }
     }

@@ -1,4 +1,4 @@
-//! Hands the summary to whom it is for.
+//! Writes messages and the summary.
 
 use crate::failure::Failure;
 use crate::outputs;
@@ -9,10 +9,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Where the summary goes. Opened before the run, so that a wrong path does not show only at its end.
+/// Where the summary goes. Opened before the run, so that a wrong path does not show only at its
+/// end.
 pub(crate) enum Report {
     /// Standard error, in words
-    ForPeople,
+    Text,
     /// Standard error, in JSON
     OnStderr,
     /// A file, in JSON; and standard error, in words
@@ -22,48 +23,48 @@ pub(crate) enum Report {
 impl Report {
     pub(crate) fn create(path: Option<&Path>) -> Result<Self, Failure> {
         match path {
-            None => Ok(Self::ForPeople),
+            None => Ok(Self::Text),
             Some(path) if path.as_os_str() == "-" => Ok(Self::OnStderr),
             Some(path) => Ok(Self::InFile(outputs::create_file(path)?, path.display().to_string())),
         }
     }
 
-    /// What a journal still knew and what of it was damaged. In the summary in JSON it stands as well.
-    pub(crate) fn tell_recovery(&self, recovery: &Recovery) {
+    /// What was restored from the journal, and its damage. The summary in JSON has both.
+    pub(crate) fn print_recovery(&self, recovery: &Recovery) {
         if let Self::OnStderr = self {
             return;
         }
         for damage in &recovery.damage {
-            tell(&format!("oncewheel: {damage}; keys that stood there may come out again"));
+            print(&format!("oncewheel: {damage}; keys that were there may be written again"));
         }
         if recovery.keys_restored > 0 {
-            tell(&format!("oncewheel: {} keys are known from before", HumanCount(recovery.keys_restored as u64)));
+            print(&format!("oncewheel: {} keys restored from the journal", HumanCount(recovery.keys_restored as u64)));
         }
     }
 
-    /// People are told nothing if they have turned away.
+    /// No text if nobody reads the output any more (`is_watched`).
     pub(crate) fn write(self, summary: &Summary, is_watched: bool) -> Result<(), Failure> {
-        let mut said = Ok(());
-        let is_for_people = match self {
-            Self::ForPeople => true,
+        let mut result = Ok(());
+        let wants_text = match self {
+            Self::Text => true,
             Self::OnStderr => {
-                tell(&summary.json());
+                print(&summary.json());
                 false
             }
             Self::InFile(mut file, name) => {
                 let written = writeln!(file, "{}", summary.json());
-                said = written.map_err(|error| Failure::Write { file: name, error });
+                result = written.map_err(|error| Failure::Write { file: name, error });
                 true
             }
         };
-        if is_for_people && is_watched {
-            tell(summary.to_string().trim_end());
+        if wants_text && is_watched {
+            print(summary.to_string().trim_end());
         }
-        said
+        result
     }
 }
 
-/// Says something on standard error. If nobody listens, that is no failure (`eprintln!` would panic).
-pub(crate) fn tell(text: &str) {
+/// One line on standard error. If that is closed, it is no failure (`eprintln!` would panic).
+pub(crate) fn print(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }

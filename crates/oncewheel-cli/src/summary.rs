@@ -1,7 +1,8 @@
-//! What a run comes to, for programs and for people.
+//! The summary of a run, as JSON and as text.
 
 use crate::args::Limits;
 use crate::durations;
+use crate::guard::WrongTimes;
 use crate::judge::Peaks;
 use indicatif::{BinaryBytes, HumanCount};
 use oncewheel::journal::Recovery;
@@ -22,7 +23,8 @@ pub(crate) struct Summary {
     keys_live_max: usize,
     keys_live_end: usize,
     memory_bytes_max: usize,
-    /// Ages are null if there was no duplicate. Half of the duplicates were not older than `p50`, or up to twice that.
+    /// Ages are null if there was no duplicate. Half of the duplicates were not older than `p50`,
+    /// or up to twice that.
     duplicate_age_ms_p50: Option<u64>,
     duplicate_age_ms_p99: Option<u64>,
     duplicate_age_ms_max: Option<u64>,
@@ -32,12 +34,19 @@ pub(crate) struct Summary {
     too_old_by_ms_max: u64,
     clamped_times: u64,
     rejected_watermarks: u64,
+    /// Times of deliveries and of the queue that were ignored, since other lines contradict them;
+    /// the `rejected_watermarks` among them. And the first of them, in words
+    wrong_times: u64,
+    wrong_times_first: Vec<String>,
     expired: u64,
     watermark_ms: Option<u64>,
     elapsed_ms: u64,
     deliveries_per_second: u64,
     #[serde(flatten)]
     journal: Option<JournalSummary>,
+    /// Of the recording: no advice may exceed it.
+    #[serde(skip)]
+    length: Duration,
     #[serde(skip)]
     span: Duration,
     #[serde(skip)]
@@ -49,11 +58,11 @@ pub(crate) struct Summary {
 /// Only with a journal.
 #[derive(Debug, Serialize)]
 struct JournalSummary {
-    /// Keys that an earlier run had recorded and that were still held
+    /// Keys that an earlier run had committed and that had not expired
     keys_restored: usize,
     /// At the end, on disk
     journal_bytes: u64,
-    /// What could not be read: how much, and each place in words
+    /// What could not be read: how many bytes, and each place in words
     damaged_bytes: u64,
     damage: Vec<String>,
     /// Operations that failed and cost nothing but space
@@ -80,15 +89,22 @@ impl Summary {
             too_old_by_ms_max: peaks.too_old_by_ms,
             clamped_times: stats.clamped_times,
             rejected_watermarks: stats.rejected_watermarks,
+            wrong_times: 0,
+            wrong_times_first: Vec::new(),
             expired: stats.expired,
             watermark_ms: stats.watermark.map(Timestamp::as_millis),
             elapsed_ms: millis(elapsed),
             deliveries_per_second: (deliveries as f64 / elapsed.as_secs_f64().max(1e-6)) as u64,
             journal: None,
+            length: Duration::MAX,
             span: limits.max_retry.saturating_add(limits.max_network),
             max_out_of_orderness: limits.max_out_of_orderness,
             max_clock_skew: limits.max_clock_skew,
         }
+    }
+
+    pub(crate) fn with_times(self, wrong: &WrongTimes, length: Duration) -> Self {
+        Self { wrong_times: wrong.count, wrong_times_first: wrong.named.clone(), length, ..self }
     }
 
     pub(crate) fn with_journal(self, recovery: Option<&Recovery>, stats: &Stats) -> Self {
@@ -115,51 +131,87 @@ impl Summary {
         writeln!(f, "   {share:.2} %; copies apart: half up to {p50}, 99 % up to {p99}, all up to {max}")
     }
 
+    /// What to set a limit to: in seconds, rounded up. `None`: it would exceed the recording.
+    fn advice(&self, enough: Duration) -> Option<String> {
+        let seconds = durations::seconds_up(enough);
+        (enough <= self.length).then(|| durations::text(if seconds <= self.length { seconds } else { enough }))
+    }
+
+    fn write_wrong_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let contradicted = self.wrong_times - self.rejected_watermarks;
+        if contradicted > 0 {
+            let contradicted = HumanCount(contradicted);
+            writeln!(f, "warning: {contradicted} times jumped ahead, were contradicted by the next lines and ignored")?;
+        }
+        self.wrong_times_first.iter().try_for_each(|wrong| writeln!(f, "  {wrong}"))?;
+        match self.wrong_times - self.wrong_times_first.len() as u64 {
+            0 => Ok(()),
+            others => writeln!(f, "  and {} more", HumanCount(others)),
+        }
+    }
+
     fn write_warnings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = durations::text(self.length);
         if self.late_duplicates > 0 {
             let (late, span) = (HumanCount(self.late_duplicates), durations::text(self.span));
             let max = self.duplicate_age_ms_max.unwrap_or_default();
-            let enough = durations::text_in_seconds_up(Duration::from_millis(max));
+            let what_to_do = match self.advice(Duration::from_millis(max)) {
+                Some(enough) => format!("The horizon is too short: raise it to {enough} at least"),
+                None => format!(
+                    "Copies lie {} apart, further than the recording of {length} is long: check the times",
+                    age(max)
+                ),
+            };
             writeln!(
                 f,
                 "warning: {late} duplicates came later than --max-retry + --max-network = {span} allows and were found only \
-                 because the queue was behind. The horizon is too short: raise it to {enough} at least"
+                 because the queue was behind. {what_to_do}"
             )?;
         }
         if self.too_old > 0 {
             let too_old = HumanCount(self.too_old);
             let behind = Duration::from_millis(self.too_old_by_ms_max);
-            let enough = durations::text_in_seconds_up(self.max_out_of_orderness.saturating_add(behind));
+            let what_to_do = match self.advice(self.max_out_of_orderness.saturating_add(behind)) {
+                Some(enough) => {
+                    format!("If producers make the times, set --max-out-of-orderness, here to {enough} at least")
+                }
+                None => format!(
+                    "They lie up to {} behind it, further than the recording of {length} is long: check the times \
+                     and their unit; --too-old FILE keeps these deliveries",
+                    durations::text(behind)
+                ),
+            };
             writeln!(
                 f,
-                "warning: {too_old} deliveries were older than the watermark and unknown: they may be duplicates or not. \
-                 If producers make the times, set --max-out-of-orderness, here to {enough} at least"
+                "warning: {too_old} deliveries were older than the watermark and their keys are not held: they may be duplicates or not. \
+                 {what_to_do}"
             )?;
         }
         if self.too_old > 0 && self.journal.as_ref().is_some_and(|journal| journal.keys_restored > 0) {
             writeln!(
                 f,
-                "  (on input that an earlier run had read already, these are deliveries whose time was over by its end)"
+                "  (on input that an earlier run has read already, these are deliveries whose keys had expired by its end; --too-old FILE takes them)"
             )?;
         }
         if self.clamped_times + self.rejected_watermarks > 0 {
-            let (clamped, refused) = (HumanCount(self.clamped_times), HumanCount(self.rejected_watermarks));
+            let (clamped, rejected) = (HumanCount(self.clamped_times), HumanCount(self.rejected_watermarks));
             let skew = durations::text(self.max_clock_skew);
             writeln!(
                 f,
-                "warning: {clamped} times of messages and {refused} min_msg_times lay more than --max-clock-skew = {skew} \
-                 ahead of the clock and were cut or ignored: check their unit (milliseconds) and the clocks"
+                "warning: {clamped} times of messages and {rejected} min_msg_times lay more than --max-clock-skew = {skew} \
+                 ahead of the clock and were clamped or rejected: check their unit (--time-unit) and the clocks"
             )?;
         }
+        self.write_wrong_times(f)?;
         if let Some(failures) = self.journal.as_ref().map(|journal| journal.journal_failures).filter(|count| *count > 0)
         {
-            writeln!(f, "warning: {failures} operations on the journal failed and cost space only: look at the disk")?;
+            writeln!(f, "warning: {failures} operations on the journal failed and cost only space: check the disk")?;
         }
         Ok(())
     }
 }
 
-/// For people.
+/// As text.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |count: u64| HumanCount(count).to_string();
@@ -179,7 +231,7 @@ impl fmt::Display for Summary {
         writeln!(f, "  keys held  {max:>14}   at most, {end} at the end; {memory} of memory")?;
         if let Some(journal) = &self.journal {
             let (restored, bytes) = (count(journal.keys_restored as u64), BinaryBytes(journal.journal_bytes));
-            writeln!(f, "  restored   {restored:>14}   keys from before; the journal has {bytes} now")?;
+            writeln!(f, "  restored   {restored:>14}   keys of earlier runs; the journal has {bytes} now")?;
         }
         self.write_warnings(f)
     }

@@ -5,7 +5,7 @@ use super::{Folder, dedup, gzip};
 const GOOD: &str = "{\"key\":\"a\",\"msg_time\":5000}\n";
 const AFTER: &str = "{\"key\":\"b\",\"msg_time\":5000}\n";
 
-/// Lines that are no deliveries, and what is said of them.
+/// Lines that are no deliveries, and the message.
 const BAD_LINES: &[(&[u8], &str)] = &[
     (b"{\"key\":\"x\"", "not JSON: EOF while parsing an object at column 10"),
     (b"{\"key\":\"x\"} {}", "not JSON: trailing characters at column 13"),
@@ -22,22 +22,26 @@ const BAD_LINES: &[(&[u8], &str)] = &[
     (b"{\"key\":null}", "no key: the field \"key\" is null"),
     (b"{\"key\":\"\"}", "no key: the field \"key\" is an empty string"),
     (b"{\"key\":true}", "no key: the field \"key\" is true"),
-    (b"{\"key\":1.0}", "no key: the field \"key\" is a fraction, or too large a number"),
-    (b"{\"key\":18446744073709551616}", "no key: the field \"key\" is a fraction, or too large a number"),
+    (b"{\"key\":1.0}", "no key: the field \"key\" is a fraction, or has an exponent"),
+    (b"{\"key\":1e3}", "no key: the field \"key\" is a fraction, or has an exponent"),
     (b"{\"key\":[\"x\"]}", "no key: the field \"key\" is an array"),
     (b"{\"key\":{\"x\":1}}", "no key: the field \"key\" is an object"),
     (b"{\"key\":\"x\",\"key\":\"x\"}", "the field \"key\" is there twice"),
     (b"{\"key\":\"x\",\"msg_time\":1,\"msg_time\":null}", "the field \"msg_time\" is there twice"),
     (b"{\"key\":\"x\",\"msg_time\":1.5}", "the time \"msg_time\" is a fraction"),
     (b"{\"key\":\"x\",\"msg_time\":1e3}", "the time \"msg_time\" is a fraction"),
-    (b"{\"key\":\"x\",\"msg_time\":-1}", "the time \"msg_time\" is negative"),
+    (b"{\"key\":\"x\",\"msg_time\":-2}", "the time \"msg_time\" is negative"),
+    (b"{\"key\":\"x\",\"msg_time\":18446744073709551616}", "the time \"msg_time\" is too large a number"),
     (b"{\"key\":\"x\",\"min_msg_time\":false}", "the time \"min_msg_time\" is false"),
     (b"{\"key\":\"x\",\"min_msg_time\":\"\"}", "the time \"min_msg_time\" is \"\": neither"),
     (b"{\"key\":\"x\",\"msg_time\":\"yesterday\"}", "the time \"msg_time\" is \"yesterday\": neither"),
-    (b"{\"key\":\"x\",\"msg_time\":\"2023-11-14T22:13:20\"}", "neither Unix milliseconds nor RFC 3339 text"),
+    (b"{\"key\":\"x\",\"msg_time\":\"2023-11-14T22:13:20\"}", "neither a Unix time nor RFC 3339 text"),
     (b"{\"key\":\"x\",\"msg_time\":\"1969-12-31T23:59:59.999Z\"}", "before 1970"),
     (b"{\"key\":\"x\",\"delivered_at\":[1]}", "the time \"delivered_at\" is an array"),
-    (b"{\"key\":\"x\",\"delivered_at\":1700000000000000}", "looks like the wrong unit"),
+    (
+        b"{\"key\":\"x\",\"delivered_at\":1700000000000000}",
+        "which looks like microseconds, not milliseconds: add --time-unit us",
+    ),
     (b"{\"key\":\"x\",\"delivered_at\":\"253402300800000\"}", "beyond the year 9999"),
 ];
 
@@ -56,7 +60,7 @@ fn a_bad_line_stops_the_run_and_what_was_judged_before_is_written() {
 }
 
 #[test]
-fn with_rejects_bad_lines_are_set_aside_unchanged_and_counted_and_the_run_goes_on() {
+fn with_rejects_bad_lines_are_written_there_unchanged_and_counted_and_the_run_goes_on() {
     let folder = Folder::new();
     for (bad, what) in BAD_LINES {
         let ran = dedup(&["--rejects", &folder.path("rejects"), "--summary", "-"], between_good_lines(bad));
@@ -86,7 +90,7 @@ fn a_missing_file_or_a_directory_is_named_and_what_came_before_stands() {
 }
 
 #[test]
-fn of_a_truncated_gzip_the_whole_lines_before_are_judged() {
+fn of_a_truncated_gzip_the_complete_lines_before_are_judged() {
     let folder = Folder::new();
     let lines: Vec<_> = (0..5000).map(|n| format!("{{\"key\":\"{n}\",\"msg_time\":{n}}}\n")).collect();
     let whole = gzip(lines.concat());
@@ -116,20 +120,20 @@ const TWO_KEYS_THEN_A_THIRD: [&str; 2] = [
 ];
 
 #[test]
-fn a_full_cache_forgets_nothing_and_says_where_and_what_to_raise() {
+fn a_full_cache_evicts_nothing_and_the_message_names_line_and_option() {
     let ran = dedup(&["--max-keys", "2"], TWO_KEYS_THEN_A_THIRD.concat());
     ran.fails(75, "<stdin>:4: the cache is full: 2 keys are held");
-    ran.fails(75, "and none may be forgotten yet. Raise --max-keys");
+    ran.fails(75, "and none has expired yet. Raise --max-keys");
     assert_eq!(ran.text(), TWO_KEYS_THEN_A_THIRD[0]);
     assert!(ran.stderr.contains("3 deliveries"), "the duplicate was judged: {}", ran.stderr);
 }
 
 #[test]
-fn a_full_cache_in_which_nothing_can_ever_expire_says_why() {
+fn of_a_full_cache_in_which_nothing_can_ever_expire_the_message_says_why() {
     let no_min_msg_time = TWO_KEYS_THEN_A_THIRD.concat().replace("8000", "null");
     let cases = [
         (["--max-retention", "none"], no_min_msg_time.replace("9000", "1800000000000"), "--max-retention is none"),
-        (["--now", "absent"], no_min_msg_time.clone(), "no absent was, from which --max-retention counts"),
+        (["--now", "absent"], no_min_msg_time.clone(), "no absent was seen, from which --max-retention counts"),
         (["--max-retention", "15d"], no_min_msg_time, "is it in milliseconds?"),
     ];
     for (args, input, why) in cases {
@@ -140,7 +144,7 @@ fn a_full_cache_in_which_nothing_can_ever_expire_says_why() {
 }
 
 #[test]
-fn room_is_made_by_the_watermark_alone() {
+fn only_the_watermark_expires_keys() {
     let moved = "{\"key\":\"c\",\"msg_time\":90000,\"delivered_at\":90000,\"min_msg_time\":80000}\n";
     let limits = ["--max-retry", "4s", "--max-network", "1s", "--max-keys", "2"];
     let ran = dedup(&limits, [TWO_KEYS_THEN_A_THIRD[0], moved].concat());
@@ -148,13 +152,13 @@ fn room_is_made_by_the_watermark_alone() {
 }
 
 #[test]
-fn times_at_the_ends_of_their_range_neither_panic_nor_sweep_the_cache() {
+fn times_at_the_ends_of_their_range_neither_panic_nor_expire_every_key() {
     let lines = "{\"key\":\"a\",\"msg_time\":1800000000000,\"delivered_at\":1800000000000}\n\
                  {\"key\":\"b\",\"msg_time\":18446744073709551615,\"min_msg_time\":18446744073709551615}\n\
                  {\"key\":\"c\",\"msg_time\":1,\"min_msg_time\":1}\n\
-                 {\"key\":\"a\",\"msg_time\":1800000000000,\"min_msg_time\":1800000000000000}\n\
+                 {\"key\":\"a\",\"msg_time\":1800000000000,\"min_msg_time\":180000000000000000}\n\
                  {\"key\":\"b\",\"msg_time\":0}\n";
-    let ran = dedup(&["--summary", "-"], lines);
+    let ran = dedup(&["--summary", "-", "--too-old", "/dev/null"], lines);
     assert_eq!(ran.succeeds().text().lines().count(), 2);
     let json = ran.json();
     let counts =

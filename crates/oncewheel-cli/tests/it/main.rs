@@ -6,6 +6,7 @@ mod inputs;
 mod journal;
 mod outputs;
 mod summary;
+mod times;
 mod trace;
 mod usage;
 

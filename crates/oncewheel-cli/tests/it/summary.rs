@@ -15,7 +15,8 @@ fn the_json_holds_all_counts() {
     let folder = Folder::new();
     let path = folder.path("summary.json");
     let input = [LATE, "oops\n"].concat();
-    let outputs = ["--summary", &path, "--rejects", &folder.path("rejects")];
+    let (rejects, too_old) = (folder.path("rejects"), folder.path("too-old"));
+    let outputs = ["--summary", &path, "--rejects", &rejects, "--too-old", &too_old];
     dedup(&[&FIVE_SECONDS[..], &outputs].concat(), input).succeeds();
     let text = folder.read("summary.json");
     assert_eq!(text.lines().count(), 1);
@@ -32,6 +33,7 @@ fn the_json_holds_all_counts() {
         ("too_old_by_ms_max", 2500),
         ("clamped_times", 1),
         ("rejected_watermarks", 1),
+        ("wrong_times", 1),
         ("expired", 0),
         ("watermark_ms", 5500),
     ] {
@@ -76,11 +78,12 @@ fn the_words_say_how_many_how_old_and_how_much() {
 
 #[test]
 fn the_words_warn_of_a_horizon_too_short_and_say_what_to_raise_it_to() {
-    let ran = dedup(&FIVE_SECONDS, LATE);
+    let folder = Folder::new();
+    let ran = dedup(&[&FIVE_SECONDS[..], &["--too-old", &folder.path("too-old")]].concat(), LATE);
     for words in [
         "warning: 1 duplicates came later than --max-retry + --max-network = 5s allows",
         "raise it to 8s at least",
-        "warning: 1 deliveries were older than the watermark and unknown",
+        "warning: 1 deliveries were older than the watermark and their keys are not held",
         "set --max-out-of-orderness, here to 3s at least",
         "warning: 1 times of messages and 1 min_msg_times lay more than --max-clock-skew = 1m ahead",
     ] {

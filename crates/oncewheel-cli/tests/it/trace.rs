@@ -30,7 +30,8 @@ pub(super) fn text(trace: &Path) -> String {
     text
 }
 
-/// The lines with a key not seen before. The key comes first on every line, and no key has an escape in it.
+/// The lines with a key not seen before. The key comes first on every line, and no key has an
+/// escape in it.
 pub(super) fn first_deliveries(deliveries: &str) -> String {
     let mut seen = HashSet::new();
     deliveries.split_inclusive('\n').filter(|line| seen.insert(line.split('"').nth(3).unwrap())).collect()

@@ -1,9 +1,9 @@
-//! The command line: what is impossible is refused in one line that says what to do.
+//! The command line: what is impossible is refused in one line with the fix.
 
 use super::{command, dedup, finish};
 
 #[test]
-fn what_cannot_be_is_refused_in_one_line_with_the_mend() {
+fn what_is_wrong_is_refused_in_one_line_with_the_fix() {
     let cases: &[(&[&str], &str)] = &[
         (&["--no-such-option"], "unexpected argument '--no-such-option'"),
         (&["--max-retri", "5s"], "a similar argument exists: '--max-retry'"),
@@ -22,6 +22,8 @@ fn what_cannot_be_is_refused_in_one_line_with_the_mend() {
         (&["--max-keys", "many"], "invalid value 'many' for '--max-keys"),
         (&["--key", ""], "name a field"),
         (&["--key", "a..b"], "name a field"),
+        (&["--key", "1.2.3.4.5.6.7.8.9"], "write /1/2/3/4/5/6/7/8/9 for nested objects"),
+        (&["--time-unit", "minutes"], "[possible values: s, ms, us, ns]"),
         (&["--rejects", "-"], "name a file"),
         (&["--journal"], "a value is required for '--journal"),
         (&["--strict"], "required arguments were not provided: --journal <DIR>"),
@@ -57,6 +59,7 @@ fn help_names_every_option_with_its_default() {
         ("--msg-time", "msg_time"),
         ("--min-msg-time", "min_msg_time"),
         ("--now", "delivered_at"),
+        ("--time-unit", "ms"),
         ("--max-retry", "10m"),
         ("--max-network", "30s"),
         ("--max-retention", "15d"),
@@ -74,6 +77,9 @@ fn help_names_every_option_with_its_default() {
         assert!(help.contains(&format!("{option} <FILE>")), "{option}");
     }
     assert!(help.contains("--journal <DIR>") && help.contains("--strict "), "{help}");
+    for status in ["0 done", "64 ", "65 ", "66 ", "73 ", "74 ", "75 ", "76 more than a tenth"] {
+        assert!(help.contains(status), "{status}: {help}");
+    }
     let version = finish(command(&["--version"]).spawn().unwrap(), b"");
     assert_eq!(version.succeeds().text(), concat!("oncewheel ", env!("CARGO_PKG_VERSION"), "\n"));
 }
