@@ -262,6 +262,8 @@ mod engine;
 mod front;
 pub mod journal;
 mod locks;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "registry")]
 mod registry;
 mod store;

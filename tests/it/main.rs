@@ -11,6 +11,8 @@ mod files;
 mod fronts;
 mod hostile;
 mod kills;
+#[cfg(all(feature = "metrics", not(shuttle)))]
+mod metrics;
 mod model;
 #[cfg(feature = "registry")]
 mod registry;
