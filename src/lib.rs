@@ -228,6 +228,25 @@
 //! A journal makes batches take 1.5 to 1.7 times as long ([`Durability::Process`]), and opens at some 9
 //! million keys a second. `docs/benchmarks` in the repository has the measurements.
 //!
+//! # What to watch
+//!
+//! `stats()` of both caches counts everything; feature `metrics` publishes it ([`metrics`] has the
+//! names). Feature `tracing` adds events for what is rare. All have the target `oncewheel`. Nothing is
+//! emitted for a delivery that is answered.
+//!
+//! | event | level | how often |
+//! |---|---|---|
+//! | a delivery was refused with [`Error::Full`] | warn | the first; then one in ten seconds, for each cache |
+//! | a watermark was rejected ([`Error::WatermarkAhead`]) | warn | the same |
+//! | a journal was opened with damage | warn | once for each opening |
+//! | a journal is poisoned ([`ErrorKind::Poisoned`]) | error | once for each cache |
+//!
+//! `times` of the first two is how many calls were refused since the event before. Events are in the
+//! span of the call that met the trouble: a span with the queue's name tells which cache it is. (What
+//! a task commits with a journal is written by a thread of the cache, which has no span.) **A
+//! subscriber must not insert or commit in the cache that the event is about.** A poisoned journal
+//! would wait for itself.
+//!
 //! # Features
 //!
 //! * `registry` (default): `Registry`, with `dashmap`.
@@ -236,6 +255,8 @@
 //!   errors.
 //! * `testing`: the conformance suite for stores.
 //! * `chrono`, `jiff`, `time`: [`Timestamp`] from and to the times of these crates.
+//! * `metrics`: [`metrics::Publisher`], for the facade crate `metrics`, and so for Prometheus.
+//! * `tracing`: events for [what is rare](#what-to-watch).
 //!
 //! [`Durability`]: journal::Durability
 //! [`Durability::Memory`]: journal::Durability::Memory
@@ -259,6 +280,7 @@ pub mod unsync;
 #[cfg(feature = "serde")]
 mod durations;
 mod engine;
+mod events;
 mod front;
 pub mod journal;
 mod locks;
