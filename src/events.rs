@@ -1,4 +1,5 @@
-//! Rare events for the crate `tracing` (feature `tracing`); without it nothing of this is compiled in.
+//! Rare events for the crate `tracing` (feature `tracing`); without it nothing of this is compiled
+//! in.
 //!
 //! An event is emitted where its cause is met, by a front or the journal, on a path that is slow
 //! already. Refusals can come by the million, so each kind of them has a [`Limit`] in each cache.
@@ -16,8 +17,8 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    /// Emits what a call was refused with, if it is [`Error::Full`] or [`Error::WatermarkAhead`]. Call
-    /// it without a lock: a subscriber may ask the cache.
+    /// Emits what a call was refused with, if it is [`Error::Full`] or [`Error::WatermarkAhead`].
+    /// Call it without a lock: a subscriber may ask the cache.
     #[cold]
     pub(crate) fn emit(&self, error: &Error) {
         #[cfg(not(feature = "tracing"))]
@@ -27,14 +28,14 @@ impl Refusals {
             Error::Full { next_expiry } => {
                 if let Some(times) = self.full.count() {
                     let next_expiry_ms = next_expiry.map(crate::Timestamp::as_millis);
-                    tracing::warn!(target: "oncewheel", next_expiry_ms, times, "full: {error}");
+                    tracing::warn!(target: "oncewheel", next_expiry_ms, times, "{error}");
                 }
             }
             Error::WatermarkAhead { watermark, limit } => {
                 if let Some(times) = self.watermarks.count() {
                     let (watermark_ms, limit_ms) = (watermark.as_millis(), limit.as_millis());
                     tracing::warn!(
-                        target: "oncewheel", watermark_ms, limit_ms, times, "watermark rejected: {error}"
+                        target: "oncewheel", watermark_ms, limit_ms, times, "{error}"
                     );
                 }
             }
@@ -64,7 +65,7 @@ pub(crate) fn poisoned(error: &journal::Error) {
     #[cfg(not(feature = "tracing"))]
     let _ = error;
     #[cfg(feature = "tracing")]
-    tracing::error!(target: "oncewheel", path = %error.path().display(), "journal poisoned: {error}");
+    tracing::error!(target: "oncewheel", path = %error.path().display(), "{error}");
 }
 
 #[cfg(feature = "tracing")]
@@ -105,7 +106,8 @@ mod limit {
     }
 }
 
-#[cfg(all(test, feature = "tracing"))]
+#[cfg(test)]
+#[cfg(feature = "tracing")]
 mod tests {
     use super::limit::Limit;
     use crate::journal::Durability;
@@ -119,7 +121,11 @@ mod tests {
 
     /// Keeps each event as a line: its level, and its fields in order.
     #[derive(Clone, Default)]
-    struct Collector(Arc<Mutex<Vec<String>>>);
+    struct Collector {
+        lines: Arc<Mutex<Vec<String>>>,
+        /// Is asked during each event.
+        cache: Option<sync::DedupCache>,
+    }
 
     impl tracing::Subscriber for Collector {
         fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
@@ -128,7 +134,8 @@ mod tests {
         fn event(&self, event: &tracing::Event<'_>) {
             let mut line = Line(event.metadata().level().to_string());
             event.record(&mut line);
-            self.0.lock().unwrap().push(line.0);
+            self.lines.lock().unwrap().push(line.0);
+            let _ = self.cache.as_ref().map(sync::DedupCache::stats);
         }
         fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
             span::Id::from_u64(1)
@@ -148,9 +155,13 @@ mod tests {
     }
 
     fn emitted(call: impl FnOnce()) -> Vec<String> {
-        let collector = Collector::default();
+        emitted_by(None, call)
+    }
+
+    fn emitted_by(cache: Option<&sync::DedupCache>, call: impl FnOnce()) -> Vec<String> {
+        let collector = Collector { cache: cache.cloned(), ..Collector::default() };
         tracing::subscriber::with_default(collector.clone(), call);
-        std::mem::take(&mut *collector.0.lock().unwrap())
+        std::mem::take(&mut *collector.lines.lock().unwrap())
     }
 
     fn at(ms: u64) -> Timestamp {
@@ -177,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_full_cache_emits_one_event_however_often_it_refuses() {
-        let fields = ["full: ", " times=1", " next_expiry_ms=3"];
+        let fields = ["the cache is full", " times=1", " next_expiry_ms=3"];
         let batch =
             |fingerprint: &dyn Fn(&str) -> crate::Fingerprint| ["b", "c"].map(|key| (fingerprint(key), at(1_000)));
 
@@ -188,7 +199,7 @@ mod tests {
             assert!(matches!(cache.claim("b", at(1_000)), Err(Error::Full { .. })));
             cache.insert_batch(&batch(&|key| cache.fingerprint(key)), &mut Vec::new()).unwrap_err();
         };
-        assert_one(&emitted(refuse), "WARN", &fields);
+        assert_one(&emitted_by(Some(&cache), refuse), "WARN", &fields);
         assert_eq!(emitted(|| drop(cache.insert("a", at(1_000)))), [""; 0], "a duplicate");
 
         let mut cache = unsync::DedupCache::new(config().max_keys(1)).unwrap();
@@ -216,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_rejected_watermark_emits_one_event_however_often_it_comes() {
-        let fields = ["watermark rejected: ", " times=1", " watermark_ms=900000000", " limit_ms="];
+        let fields = ["was rejected", " times=1", " watermark_ms=900000000", " limit_ms="];
         let far = MinMsgTime::Known(at(900_000_000));
         let cache = sync::DedupCache::new(config()).unwrap();
         cache.advance(at(1_000)).unwrap();
@@ -225,7 +236,7 @@ mod tests {
             assert!(matches!(cache.observe(far), Err(Error::WatermarkAhead { .. })));
             cache.observe(MinMsgTime::Known(at(1_000))).unwrap();
         };
-        assert_one(&emitted(reject), "WARN", &fields);
+        assert_one(&emitted_by(Some(&cache), reject), "WARN", &fields);
 
         let mut cache = unsync::DedupCache::new(config()).unwrap();
         cache.advance(at(1_000)).unwrap();
@@ -267,6 +278,6 @@ mod tests {
             cache.insert("b", at(1_000)).unwrap_err();
             cache.insert("c", at(1_000)).unwrap_err();
         };
-        assert_one(&emitted(poison), "ERROR", &["journal poisoned: ", " path="]);
+        assert_one(&emitted_by(Some(&cache), poison), "ERROR", &["the journal is poisoned", " path="]);
     }
 }

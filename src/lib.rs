@@ -230,9 +230,9 @@
 //!
 //! # What to watch
 //!
-//! `stats()` of both caches counts everything; feature `metrics` publishes it ([`metrics`] has the
-//! names). Feature `tracing` adds events for what is rare. All have the target `oncewheel`. Nothing is
-//! emitted for a delivery that is answered.
+//! `stats()` of both caches counts everything. Feature `metrics` publishes that; the module
+//! `metrics` has the names. Feature `tracing` emits events for what is rare, all with the target
+//! `oncewheel`, and nothing for a delivery that is answered.
 //!
 //! | event | level | how often |
 //! |---|---|---|
@@ -241,11 +241,11 @@
 //! | a journal was opened with damage | warn | once for each opening |
 //! | a journal is poisoned ([`ErrorKind::Poisoned`]) | error | once for each cache |
 //!
-//! `times` of the first two is how many calls were refused since the event before. Events are in the
-//! span of the call that met the trouble: a span with the queue's name tells which cache it is. (What
-//! a task commits with a journal is written by a thread of the cache, which has no span.) **A
-//! subscriber must not insert or commit in the cache that the event is about.** A poisoned journal
-//! would wait for itself.
+//! `times` of the first two is how many calls were refused since the event before. Events are in
+//! the span of the call that met the trouble: give it the queue's name to tell which cache it is.
+//! (Commits of async tasks with a journal are written by a thread of the cache, outside of any
+//! span.) **A subscriber must not insert or commit in the cache that the event is about:** with a
+//! poisoned journal it would wait for itself.
 //!
 //! # Features
 //!
@@ -255,8 +255,9 @@
 //!   errors.
 //! * `testing`: the conformance suite for stores.
 //! * `chrono`, `jiff`, `time`: [`Timestamp`] from and to the times of these crates.
-//! * `metrics`: [`metrics::Publisher`], for the facade crate `metrics`, and so for Prometheus.
+//! * `metrics`: `metrics::Publisher`, for the facade crate `metrics`, and so for Prometheus.
 //! * `tracing`: events for [what is rare](#what-to-watch).
+//! * `tower`: `tower::DedupLayer`, any store around a service of the crate `tower`.
 //!
 //! [`Durability`]: journal::Durability
 //! [`Durability::Memory`]: journal::Durability::Memory
@@ -291,6 +292,8 @@ mod registry;
 mod store;
 #[cfg(any(test, oncewheel_fuzzing, feature = "testing"))]
 pub mod testing;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use config::{Config, WhenFull};
 pub use error::{ConfigError, Error};

@@ -1,15 +1,16 @@
 //! Statistics for the facade crate [`metrics`](https://docs.rs/metrics), and so for Prometheus and
 //! others (feature `metrics`).
 //!
-//! A [`Publisher`] publishes the snapshots of one cache. Call it every few seconds, or when the page
-//! is scraped. The cache itself knows nothing of it, so it costs a delivery nothing.
+//! A [`Publisher`] publishes the snapshots of one cache. Call it every few seconds, or when the
+//! page is scraped. The cache itself knows nothing of it, so it costs a delivery nothing.
 //!
 //! ```
 //! use oncewheel::{Config, Horizon, metrics::Publisher, sync::DedupCache};
 //! use std::time::Duration;
 //!
 //! # fn main() -> Result<(), oncewheel::Error> {
-//! let cache = DedupCache::new(Config::new(Horizon::new(Duration::from_secs(600), Duration::from_secs(30))))?;
+//! let horizon = Horizon::new(Duration::from_secs(600), Duration::from_secs(30));
+//! let cache = DedupCache::new(Config::new(horizon))?;
 //! let mut publisher = Publisher::new([("queue", "payments")]);
 //! let _ = cache.insert("order-1", None)?;
 //! publisher.publish(&cache.stats()); // to the recorder that your service has installed, if any
@@ -49,17 +50,18 @@
 //!
 //! # The ages of duplicates
 //!
-//! They are a histogram in the form that Prometheus knows: cumulative buckets from 15 ms to 49.7 days,
-//! each twice as wide as the one before. The following query tells what `max_retry + max_network` must
-//! cover. (As [`DuplicateAges`](crate::DuplicateAges) documents, ages are rounded up.)
+//! They are a histogram in the form that Prometheus knows: cumulative buckets from 15 ms to 49.7
+//! days, each twice as wide as the one before. The following query tells what `max_retry +
+//! max_network` must cover. (As [`DuplicateAges`](crate::DuplicateAges) documents, ages are rounded
+//! up.)
 //!
 //! ```text
 //! histogram_quantile(0.999, sum by (le) (increase(oncewheel_duplicate_age_seconds_bucket[1d])))
 //! ```
 //!
-//! There is no `_sum`, since the cache does not count one. So a mean cannot be computed. Buckets are
-//! published as counters, since the facade's histograms take single samples: let your exporter leave
-//! names as they are (in `metrics-exporter-prometheus`, no `_total` appended to counters).
+//! There is no `_sum`, since the cache does not count one. So a mean cannot be computed. Buckets
+//! are published as counters, since the facade's histograms take single samples: let your exporter
+//! leave names as they are (in `metrics-exporter-prometheus`, no `_total` appended to counters).
 
 use crate::{Stats, Timestamp, Verdict};
 use metrics::{Key, Label, Level, Metadata, Recorder, Unit};
@@ -69,10 +71,10 @@ use metrics::{Key, Label, Level, Metadata, Recorder, Unit};
 /// Every cache needs a publisher of its own, with labels that tell it from the others. Totals over
 /// caches are the dashboard's to add up. The labels `verdict` and `le` are taken.
 ///
-/// **A cache that is made again** counts from 0. The publisher notices it when any count is lower than
-/// in the snapshot before, and adds what it has seen of the earlier cache: no counter goes back. A new
-/// cache that has overtaken every count of the old one before it is published is not noticed. Its
-/// counters then lack what the old one had counted.
+/// **A cache that is made again** counts from 0. The publisher notices it when any count is lower
+/// than in the snapshot before, and adds what it has seen of the earlier cache: no counter goes
+/// back. A new cache that has overtaken every count of the old one before it is published is not
+/// noticed. Its counters then lack what the old one had counted.
 ///
 /// Names and units are in the [module documentation](self).
 ///
@@ -100,8 +102,9 @@ impl Publisher {
         Self { labels: labels.into_iter().map(label).collect(), ..Self::default() }
     }
 
-    /// Publishes a snapshot to the current recorder, with descriptions. Costs some hundred look-ups in
-    /// the recorder, besides what `stats()` costs. Without a recorder it only keeps the snapshot.
+    /// Publishes a snapshot to the current recorder, with descriptions. Costs some hundred look-ups
+    /// in the recorder, besides what `stats()` costs. Without a recorder it only keeps the
+    /// snapshot.
     pub fn publish(&mut self, stats: &Stats) {
         let was_made_again = COUNTERS.iter().any(|counter| (counter.value)(stats) < (counter.value)(&self.last));
         let last = std::mem::replace(&mut self.last, stats.clone());

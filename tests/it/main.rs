@@ -18,3 +18,5 @@ mod model;
 mod registry;
 mod rule;
 mod scale;
+#[cfg(feature = "tower")]
+mod tower;

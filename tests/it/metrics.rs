@@ -1,4 +1,5 @@
-//! What a Prometheus server reads from the page: scraped over a socket, as in examples/prometheus.rs.
+//! What a Prometheus server reads from the page: scraped over a socket, as in
+//! examples/prometheus.rs.
 
 #[allow(dead_code, unreachable_pub, reason = "the example's main is not called")]
 #[path = "../../examples/prometheus.rs"]
