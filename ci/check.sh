@@ -13,6 +13,11 @@ step "clippy, warnings as errors; the plain library too"
 cargo clippy --workspace --all-features --all-targets -- -D warnings
 cargo clippy --no-default-features -- -D warnings
 
+step "each feature alone"
+for feature in registry serde testing chrono jiff time metrics tracing tower; do
+    cargo check --quiet --no-default-features --features "$feature"
+done
+
 step "the minimum Rust version"
 ci/msrv.sh
 
@@ -42,8 +47,8 @@ step "documentation without warnings"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
 
 step "examples"
-for example in single_consumer worker_threads broker_watermark registry; do
-    cargo run --quiet --example "$example" >/dev/null
+for example in examples/*.rs; do
+    cargo run --quiet --all-features --example "$(basename "$example" .rs)" >/dev/null
 done
 
 step "the main job: the README's command"

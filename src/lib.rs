@@ -242,6 +242,25 @@
 //! A journal makes batches take 1.5 to 1.7 times as long ([`Durability::Process`]), and opens at some 9
 //! million keys a second. `docs/benchmarks` in the repository has the measurements.
 //!
+//! # What to watch
+//!
+//! `stats()` of both caches counts everything. Feature `metrics` publishes that; the module
+//! `metrics` has the names. Feature `tracing` emits events for what is rare, all with the target
+//! `oncewheel`, and nothing for a delivery that is answered.
+//!
+//! | event | level | how often |
+//! |---|---|---|
+//! | a delivery was refused with [`Error::Full`] | warn | the first; then one in ten seconds, for each cache |
+//! | a watermark was rejected ([`Error::WatermarkAhead`]) | warn | the same |
+//! | a journal was opened with damage | warn | once for each opening |
+//! | a journal is poisoned ([`ErrorKind::Poisoned`]) | error | once for each cache |
+//!
+//! `times` of the first two is how many calls were refused since the event before. Events are in
+//! the span of the call that met the trouble: give it the queue's name to tell which cache it is.
+//! (Commits of async tasks with a journal are written by a thread of the cache, outside of any
+//! span.) **A subscriber must not insert or commit in the cache that the event is about:** with a
+//! poisoned journal it would wait for itself.
+//!
 //! # Features
 //!
 //! * `registry` (default): `Registry`, with `dashmap`.
@@ -250,6 +269,9 @@
 //!   errors.
 //! * `testing`: the conformance suite for stores.
 //! * `chrono`, `jiff`, `time`: [`Timestamp`] from and to the times of these crates.
+//! * `metrics`: `metrics::Publisher`, for the facade crate `metrics`, and so for Prometheus.
+//! * `tracing`: events for [what is rare](#what-to-watch).
+//! * `tower`: `tower::DedupLayer`, any store around a service of the crate `tower`.
 //!
 //! [`Durability`]: journal::Durability
 //! [`Durability::Memory`]: journal::Durability::Memory
@@ -273,14 +295,19 @@ pub mod unsync;
 #[cfg(feature = "serde")]
 mod durations;
 mod engine;
+mod events;
 mod front;
 pub mod journal;
 mod locks;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "registry")]
 mod registry;
 mod store;
 #[cfg(any(test, oncewheel_fuzzing, feature = "testing"))]
 pub mod testing;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use config::{Config, WhenFull};
 pub use error::{ConfigError, Error};

@@ -190,6 +190,12 @@ impl DuplicateAges {
         })
     }
 
+    /// The number of ages below two to the power of `bits`, in milliseconds.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn count_to(&self, bits: usize) -> u64 {
+        self.counts[..=bits].iter().sum()
+    }
+
     #[inline]
     pub(crate) fn record(&mut self, age: u64) {
         self.counts[(u64::BITS - age.leading_zeros()) as usize] += 1;

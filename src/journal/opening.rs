@@ -4,6 +4,7 @@ use super::reading::{Found, Read, Source, check_secret, read_all, read_whole};
 use super::record::{HEADER_BYTES, Header, HeaderError};
 use super::segment::{self, Segment};
 use super::{Cache, Damage, Durability, Error, ErrorKind, OpenOptions, Recovery, STEPS_PER_OPENING, Storage, Writer};
+use crate::events;
 use crate::key::{KeyHasher, random};
 
 const SECRET: &str = "secret";
@@ -24,6 +25,7 @@ pub(crate) fn open<C: Cache>(
     let mut cache = make(opening.secret);
     let (mut writer, recovery) = opening.restore(&mut cache, span, options)?;
     writer.maintain(&cache, cache.watermark(), STEPS_PER_OPENING);
+    events::recovered(&recovery);
     Ok((cache, writer, recovery))
 }
 

@@ -4,6 +4,7 @@ use super::record::{self, ENTRY_BYTES, FRAME_ENTRIES_MAX, Frames, Header, Item, 
 use super::segment::{self, Segment};
 use super::storage::Appender;
 use super::{Durability, Error, ErrorKind, Storage};
+use crate::events;
 use crate::key::{KeyHasher, random};
 use crate::{Fingerprint, Timestamp};
 use std::io;
@@ -331,7 +332,9 @@ impl Writer {
     }
 
     fn poison(&mut self, failure: Error) -> Error {
-        self.poisoned.insert(failure.poisoning()).clone()
+        let error = failure.poisoning();
+        events::poisoned(&error);
+        self.poisoned.insert(error).clone()
     }
 
     fn create(&mut self) -> Result<Active, Error> {

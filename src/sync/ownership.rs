@@ -182,7 +182,7 @@ impl Core {
 
     /// Changes clock or watermark, and does what follows from that.
     pub(super) fn progress(&self, change: impl FnOnce(&mut Progress) -> Result<(), Error>) -> Result<(), Error> {
-        self.shards.change_progress(change)?;
+        self.shards.change_progress(change).inspect_err(|error| self.shards.refusals.emit(error))?;
         self.shards.reclaim_some();
         match &self.journal {
             None => Ok(()),

@@ -4,6 +4,7 @@
 use super::quota::Spare;
 use crate::config::{Checked, Config, MAX_SHARDS, WhenFull};
 use crate::engine::{Full, Held, IndexHash, IndexHasher, Settings, Shard};
+use crate::events::Refusals;
 use crate::key::KeyHasher;
 use crate::locks::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering::Relaxed, thread};
 use crate::time::{ClockCountdown, SystemClock};
@@ -27,6 +28,7 @@ pub(super) struct Shards {
     /// In milliseconds
     pub(super) lease: Option<u64>,
     max_keys: usize,
+    pub(super) refusals: Refusals,
     /// The shard that `shrink` is at.
     shrinking: AtomicUsize,
 }
@@ -69,6 +71,7 @@ impl Shards {
             evicts,
             lease,
             max_keys: config.max_keys,
+            refusals: Refusals::default(),
             shrinking: AtomicUsize::new(0),
         }
     }
@@ -244,9 +247,17 @@ impl Shards {
                 // Asked again though no quota was found: meanwhile another thread may have inserted
                 // this very key with the last of it.
                 (Err(Full), None) => (local, full_at) = self.find_quota(at, local),
-                (Err(Full), Some(next_due)) => return Err(front::full(next_due)),
+                (Err(Full), Some(next_due)) => return Err(self.full(local, next_due)),
             }
         }
+    }
+
+    #[cold]
+    fn full(&self, local: MutexGuard<'_, Local>, next_due: u64) -> Error {
+        drop(local); // before the event
+        let full = front::full(next_due);
+        self.refusals.emit(&full);
+        full
     }
 
     /// Gathers the quota that shards have and do not need. If there is none, returns the watermark at

@@ -444,7 +444,7 @@ impl DedupCache {
         self.release_dropped();
         let changed = change(&mut self.state.progress);
         self.state.catch_up_and_reclaim(); // also after an error: the clock may have been read
-        changed?;
+        changed.inspect_err(|error| self.state.refusals.emit(error))?;
         match &mut self.journal {
             None => Ok(()),
             Some(journal) => Ok(journal.commit_watermark(&self.state)?),

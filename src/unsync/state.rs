@@ -3,6 +3,7 @@
 
 use crate::config::{Checked, Config, WhenFull};
 use crate::engine::{Full, Held, IndexHash, IndexHasher, Settings, Shard};
+use crate::events::Refusals;
 use crate::journal::Cache;
 use crate::key::KeyHasher;
 use crate::time::ClockCountdown;
@@ -14,6 +15,7 @@ pub(super) struct State {
     pub(super) progress: Progress,
     pub(super) key_hasher: KeyHasher,
     max_keys: usize,
+    pub(super) refusals: Refusals,
     countdown: ClockCountdown,
 }
 
@@ -31,6 +33,7 @@ impl State {
             progress: Progress::new(rule, config.clock),
             key_hasher,
             max_keys: config.max_keys,
+            refusals: Refusals::default(),
             countdown: ClockCountdown::new(),
         }
     }
@@ -113,7 +116,9 @@ impl State {
 
     #[cold]
     pub(super) fn full(&self) -> Error {
-        front::full(self.shard.next_due())
+        let full = front::full(self.shard.next_due());
+        self.refusals.emit(&full);
+        full
     }
 
     /// Recounts everything from scratch.

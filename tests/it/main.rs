@@ -13,8 +13,12 @@ mod fronts;
 mod handover;
 mod hostile;
 mod kills;
+#[cfg(all(feature = "metrics", not(shuttle)))]
+mod metrics;
 mod model;
 #[cfg(feature = "registry")]
 mod registry;
 mod rule;
 mod scale;
+#[cfg(feature = "tower")]
+mod tower;
