@@ -92,6 +92,7 @@ pub struct Publisher {
     /// The counts of earlier caches.
     earlier: Stats,
     last: Stats,
+    is_described: bool,
 }
 
 impl Publisher {
@@ -102,9 +103,9 @@ impl Publisher {
         Self { labels: labels.into_iter().map(label).collect(), ..Self::default() }
     }
 
-    /// Publishes a snapshot to the current recorder, with descriptions. Costs some hundred look-ups
-    /// in the recorder, besides what `stats()` costs. Without a recorder it only keeps the
-    /// snapshot.
+    /// Publishes a snapshot to the current recorder. Costs some fifty look-ups in it, besides what
+    /// `stats()` costs. Without a recorder it only keeps the snapshot: counts are complete in one that
+    /// is installed later. Descriptions go to the recorder of the first call.
     pub fn publish(&mut self, stats: &Stats) {
         let was_made_again = COUNTERS.iter().any(|counter| (counter.value)(stats) < (counter.value)(&self.last));
         let last = std::mem::replace(&mut self.last, stats.clone());
@@ -114,6 +115,9 @@ impl Publisher {
         let mut total = self.earlier.clone();
         total += stats.clone();
         metrics::with_recorder(|recorder| {
+            if !std::mem::replace(&mut self.is_described, true) {
+                describe(recorder);
+            }
             self.publish_counters(recorder, &total);
             self.publish_ages(recorder, &total);
             self.publish_gauges(recorder, stats, &last);
@@ -121,15 +125,13 @@ impl Publisher {
     }
 
     fn publish_counters(&self, recorder: &dyn Recorder, total: &Stats) {
-        for Metric { name, label, unit, help, value } in COUNTERS {
-            recorder.describe_counter((*name).into(), Some(*unit), (*help).into());
+        for Metric { name, label, value, .. } in COUNTERS {
             let label = label.map(|(name, value)| Label::from_static_parts(name, value));
             recorder.register_counter(&self.key(name, label), &METADATA).absolute(value(total));
         }
     }
 
     fn publish_ages(&self, recorder: &dyn Recorder, total: &Stats) {
-        recorder.describe_counter(AGE_BUCKET.into(), Some(Unit::Count), AGE_BUCKET_HELP.into());
         let publish = |le: String, count| {
             let key = self.key(AGE_BUCKET, Some(Label::new("le", le)));
             recorder.register_counter(&key, &METADATA).absolute(count);
@@ -142,8 +144,7 @@ impl Publisher {
     }
 
     fn publish_gauges(&self, recorder: &dyn Recorder, stats: &Stats, last: &Stats) {
-        for Metric { name, unit, help, value, .. } in GAUGES {
-            recorder.describe_gauge((*name).into(), Some(*unit), (*help).into());
+        for Metric { name, value, .. } in GAUGES {
             let is_unknown_now = || value(last).map(|_| f64::NAN);
             if let Some(value) = value(stats).or_else(is_unknown_now) {
                 recorder.register_gauge(&self.key(name, None), &METADATA).set(value);
@@ -153,6 +154,17 @@ impl Publisher {
 
     fn key(&self, name: &'static str, label: Option<Label>) -> Key {
         Key::from_parts(name, self.labels.iter().cloned().chain(label).collect::<Vec<_>>())
+    }
+}
+
+/// Called once, as exporters may keep each description that they are given until a page is scraped.
+fn describe(recorder: &dyn Recorder) {
+    recorder.describe_counter(AGE_BUCKET.into(), Some(Unit::Count), AGE_BUCKET_HELP.into());
+    for Metric { name, unit, help, .. } in COUNTERS {
+        recorder.describe_counter((*name).into(), Some(*unit), (*help).into());
+    }
+    for Metric { name, unit, help, .. } in GAUGES {
+        recorder.describe_gauge((*name).into(), Some(*unit), (*help).into());
     }
 }
 
