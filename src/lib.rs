@@ -211,7 +211,7 @@
 //! `max_retention`: keys are then held for the retention as well. If neither is known, nothing ever
 //! expires, and the cache is `Full` in the end.
 //!
-//! Then measure: `Stats::duplicate_ages` shows how far apart copies really came, and
+//! Then measure: `Stats::duplicate_ages` shows how far apart copies came (rounded up), and
 //! `Stats::late_duplicates` above 0 means that the horizon is too short.
 //!
 //! # How this differs from

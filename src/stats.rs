@@ -119,6 +119,8 @@ impl AddAssign for Stats {
 /// No key has a time of its own, so ages are rounded up: by up to twice the span of the times of the
 /// 31 keys that came together with the first copy's, and by no more than the width of its wheel
 /// slot, which is a 64th of the life that the key had left. In a steady stream that is milliseconds.
+/// In a sparse queue it is much more, above all in a `sync` cache, where the 31 keys are those of one
+/// shard: before you choose a horizon by it, run the command on a recording.
 /// (A key whose claim was committed after its deadline counts from then.)
 ///
 /// ```
