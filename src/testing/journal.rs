@@ -1,8 +1,8 @@
 //! A journal of any bytes.
 
 use super::disk::{Disk, Simulated};
-use crate::journal::record::{FRAME_HEADER_BYTES, Frames, HEADER_BYTES, Header, Item, checksum, encode_frame};
 use crate::journal::OpenOptions;
+use crate::journal::record::{FRAME_HEADER_BYTES, Frames, HEADER_BYTES, Header, Item, checksum, encode_frame};
 use crate::{Clock, Config, Fingerprint, Horizon, Timestamp, unsync::DedupCache};
 use std::time::Duration;
 
