@@ -92,6 +92,9 @@ use std::hash::Hash;
 /// * *Received* counts from the client's buffer on, not from the claim.
 /// * *Confirmed* means that the broker has the acknowledgement, not that the handler is done. With
 ///   commits every 5 s, a consumer that catches up can have hours of message time between the two.
+/// * A worker that outlives a revocation must not report to the next assignment of its partition, where
+///   the same position means another delivery. Drop its result, or make the number of the assignment a
+///   part of the key. Then it is counted as unknown.
 /// * There is no timer. A partition that is paused, because the cache is `Full` for example, keeps its
 ///   low. An idle one goes on only if the broker was asked and reported the end
 ///   ([`reached_end`](Self::reached_end)).
@@ -403,7 +406,7 @@ impl<P: Eq + Hash + Clone> DeliveryTracker<P> {
     /// The lowest position that may be committed, as Kafka counts: the next one to be read. All that
     /// came from the partition before it is processed or confirmed.
     ///
-    /// It is the position after the last one received, if all is processed. Gaps in the positions
+    /// It is the position after the last new one received, if all is processed. Gaps in the positions
     /// (compaction, transactions) do no harm. `None` if nothing has come since the assignment.
     #[must_use]
     pub fn committable<Q>(&mut self, partition: &Q) -> Option<u64>

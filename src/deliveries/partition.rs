@@ -58,7 +58,7 @@ pub(super) struct Deliveries {
     last_time: u64,
     /// The latest time at which the broker was asked and reported the end; 0 if never.
     ended_at: u64,
-    /// The position after that of the last delivery.
+    /// The position after that of the last delivery, redeliveries of outstanding ones aside.
     next: Option<u64>,
 }
 
@@ -107,20 +107,23 @@ impl Deliveries {
 
     /// Whether the delivery is new to the set; if not, it was redelivered.
     pub(super) fn received(&mut self, position: u64, time: u64) -> bool {
-        self.next = Some(position.saturating_add(1));
+        let next = position.saturating_add(1);
         if time != 0 {
             self.last_time = time;
         }
         let follows = self.ring.back().is_none_or(|last| last.delivery.position < position);
         if follows && (self.late.is_empty() || !self.late.contains_key(&position)) {
             self.push(position, time);
+            self.next = Some(next);
             return true;
         }
+        let was_next = self.next.unwrap_or(0);
         let Some(known) = self.get_mut(position) else {
             let late = Delivery { position, time, is_processed: false, is_requeued: false, is_stray: true };
             self.late.insert(position, late);
             self.late_unprocessed.insert(position);
             self.push_stray(time, position);
+            self.next = Some(next); // back, if it was further: what follows is to come again
             return true;
         };
         known.is_requeued = false;
@@ -130,6 +133,7 @@ impl Deliveries {
             self.outstanding_strays -= usize::from(was_stray);
             self.push_stray(time, position);
         }
+        self.next = Some(next.max(was_next));
         false
     }
 
@@ -288,6 +292,10 @@ impl Deliveries {
 
 #[cfg(test)]
 impl Deliveries {
+    pub(super) fn capacities(&self) -> [usize; 3] {
+        [self.ring.capacity(), self.strays.capacity(), self.late.len()]
+    }
+
     /// Counts everything again.
     pub(super) fn validate(&self) {
         let is_ascending = |(a, b): (&Slot, &Slot)| a.delivery.position < b.delivery.position;

@@ -224,6 +224,17 @@ fn the_committable_position_is_the_lowest_one_not_processed() {
 }
 
 #[test]
+fn a_redelivery_does_not_hold_back_what_may_be_committed_once_it_is_processed() {
+    let mut tracker = received(&[100, 200, 300]);
+    tracker.requeued(&0, 1);
+    assert!((2..=3).all(|position| tracker.processed(&0, position)));
+    assert_eq!(tracker.committable(&0), Some(1));
+    tracker.received(&0, 1, at(100));
+    tracker.processed(&0, 1);
+    assert_eq!(tracker.committable(&0), Some(4));
+}
+
+#[test]
 fn confirming_what_was_never_received_or_twice_or_after_revocation_is_counted_and_changes_nothing() {
     let mut tracker = received(&[100, 200]);
     assert!(tracker.confirmed(&0, 2));
@@ -296,6 +307,27 @@ fn one_delivery_that_is_never_confirmed_keeps_nothing_else() {
 }
 
 #[test]
+fn in_steady_state_nothing_is_allocated() {
+    let mut tracker = DeliveryTracker::new();
+    tracker.assigned(0);
+    let mut warm = None;
+    for position in 0..100_000 {
+        let time = 10_000 + position - 3_000 * (position % 2); // two producers with clocks apart
+        tracker.received(&0, position, at(time));
+        if let Some(done) = position.checked_sub(1_000) {
+            assert!(tracker.confirmed(&0, done ^ 3)); // in another order
+        }
+        if position % 100 == 0 {
+            assert_ne!(tracker.min_msg_time(), UNKNOWN);
+        }
+        if position == 20_000 {
+            warm = Some(tracker.partitions[0].deliveries.capacities());
+        }
+    }
+    assert_eq!(warm, Some(tracker.partitions[0].deliveries.capacities()));
+}
+
+#[test]
 fn the_last_moment_and_the_last_position_are_ordinary() {
     let mut tracker = DeliveryTracker::new();
     tracker.assigned(0);
@@ -346,15 +378,16 @@ impl Model {
             self.stats.unassigned_deliveries += 1;
             return false;
         };
-        partition.next = Some(position + 1);
         partition.last_time = if time == 0 { partition.last_time } else { time };
         if let Some(known) = partition.outstanding.get_mut(&position) {
             self.stats.redeliveries += 1;
             known.is_requeued = false;
             known.time = if time == 0 { known.time } else { known.time.min(time) };
+            partition.next = partition.next.max(Some(position + 1));
         } else {
             let new = ModelDelivery { time, is_processed: false, is_requeued: false };
             partition.outstanding.insert(position, new);
+            partition.next = Some(position + 1);
         }
         true
     }
