@@ -82,6 +82,8 @@ impl Sign {
             Self::Dropped => tally.dropped,
             Self::LostOnSight => tally.lost_on_sight,
             Self::Crashes => tally.crashes,
+            Self::Rebalances => tally.rebalances,
+            Self::Pauses => tally.pauses,
             Self::ClaimsLost => tally.claims_lost,
         }
     }

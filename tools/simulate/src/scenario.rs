@@ -52,6 +52,7 @@ pub(crate) enum Stamp {
 #[derive(Clone, Debug)]
 pub(crate) struct BrokerSetting {
     pub(crate) retention: Option<u64>,
+    /// 0: a message comes again only if it is given back, or after a crash or a rebalance.
     pub(crate) visibility: u64,
     /// How many places messages may change.
     pub(crate) disorder: u64,
@@ -113,6 +114,22 @@ pub(crate) struct Consumer {
     pub(crate) lease: Option<u64>,
     pub(crate) max_keys: usize,
     pub(crate) forgets_oldest: bool,
+    /// Where `min_msg_time` comes from the consumer's own deliveries, and not from the broker.
+    pub(crate) tracking: Option<Tracking>,
+}
+
+/// A consumer that reads partitions of a log and commits offsets.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracking {
+    pub(crate) partitions: u64,
+    pub(crate) commit_every: u64,
+    /// All partitions are revoked and assigned again, with offsets as last committed.
+    pub(crate) rebalance_every: u64,
+    /// One of the partitions is paused, and for how long at most.
+    pub(crate) pause_every: u64,
+    pub(crate) pause_max: u64,
+    /// Every other worker is another reader of the same queue, of which the tracker hears nothing.
+    pub(crate) competes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +183,8 @@ pub(crate) enum Sign {
     Dropped,
     LostOnSight,
     Crashes,
+    Rebalances,
+    Pauses,
     ClaimsLost,
 }
 
@@ -265,6 +284,7 @@ pub(crate) fn plain(name: &'static str) -> Scenario {
             lease: None,
             max_keys: 1 << 22,
             forgets_oldest: false,
+            tracking: None,
         },
         clock_bound: 0,
         broken: Broken::Nothing,

@@ -25,6 +25,8 @@ pub struct Tally {
     pub too_far_apart: u64,
     pub crashes: u64,
     pub stalls: u64,
+    pub rebalances: u64,
+    pub pauses: u64,
     pub claims_lost: u64,
     /// Watermarks that were refused, and those that lay below an earlier one, by the caller's count.
     pub refused: u64,
