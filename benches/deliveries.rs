@@ -15,7 +15,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.bench_function("in_order", |bencher| run::<1>(bencher, |_| 0, |number| number));
     group.bench_function("nearly_in_order", |bencher| run::<1>(bencher, |_| 0, nearly_in_order));
     group.bench_function("times_run_backwards", |bencher| {
-        run::<1>(bencher, |number| number % 2 * 2_000, nearly_in_order)
+        run::<1>(bencher, |number| number % 2 * 2_000, nearly_in_order);
     });
     group.bench_function("16_partitions_in_turn", |bencher| run::<16>(bencher, |_| 0, nearly_in_order));
 }

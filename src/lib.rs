@@ -193,9 +193,9 @@
 //!
 //! If the broker can report its oldest unconsumed message, pass it to
 //! [`observe`](sync::DedupCache::observe) about once a second: that keeps memory small. Pass
-//! [`MinMsgTime::Unknown`] where it does not know. If it cannot report it, and one reader at a time has
-//! a partition (Kafka, RabbitMQ with a single active consumer), a [`DeliveryTracker`] computes it from
-//! what the consumer received and the broker confirmed. Otherwise leave `observe` out and set
+//! [`MinMsgTime::Unknown`] where it does not know. If it cannot report it, and one reader at a time
+//! has a partition (Kafka, RabbitMQ with a single active consumer), a [`DeliveryTracker`] computes it
+//! from what the consumer received and the broker confirmed. Otherwise leave `observe` out and set
 //! `max_retention`: keys are then held for the retention as well. If neither is known, nothing ever
 //! expires, and the cache is `Full` in the end.
 //!

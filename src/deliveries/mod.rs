@@ -20,7 +20,7 @@ use std::hash::Hash;
 ///
 /// ```text
 /// low = min( msg_time of every delivery received and not confirmed,
-///            msg_time of the last one received, or a later time at which the broker reported the end )
+///            msg_time of the last one received, or a later time at which it reported the end )
 /// ```
 ///
 /// and [`min_msg_time`](Self::min_msg_time), the least of all partitions, goes to `observe`.
@@ -60,21 +60,22 @@ use std::hash::Hash;
 ///
 /// # Where it is sufficient, and where not
 ///
-/// **One reader at a time** must have a partition, and what was delivered before an assignment and not
-/// confirmed must come again **before** anything newer. So it is with Kafka, RocketMQ's pull consumer,
-/// RabbitMQ's streams and NATS ordered consumers.
+/// **One reader at a time** must have a partition, and what was delivered before an assignment and
+/// not confirmed must come again **before** anything newer. So it is with Kafka, RocketMQ's pull
+/// consumer, RabbitMQ's streams and NATS ordered consumers.
 ///
 /// * **Competing consumers** (several readers of one queue): not sufficient. One of them receives
-///   messages and dies, the others have gone on, and what comes back is below their watermark. It is
-///   answered `TooOld`, or its effect happens twice. Pass the broker's own number to `observe`, or
-///   leave `observe` out and set [`max_retention`](crate::Horizon::max_retention).
-/// * **RabbitMQ**: a queue with `x-single-active-consumer`, whose consumer hands over by closing its
-///   channel. One that only cancels keeps what it has not acknowledged, while the next one goes on.
+///   messages and dies, the others have gone on, and what comes back is below their watermark. It
+///   is answered `TooOld`, or its effect happens twice. Pass the broker's own number to `observe`,
+///   or leave `observe` out and set [`max_retention`](crate::Horizon::max_retention).
+/// * **RabbitMQ**: a queue with `x-single-active-consumer`, whose consumer hands over by closing
+///   its channel. One that only cancels keeps what it has not acknowledged, while the next one goes
+///   on.
 /// * **A durable NATS consumer** delivers again after `ack_wait`, behind newer messages: after a
 ///   restart take the broker's `ack_floor` instead.
 /// * **Partitions that share a cache** share a watermark. A partition that was revoked holds it no
-///   more, and if it comes back with older messages, they are `TooOld`. Where partitions move between
-///   consumers, use a cache for each partition, and
+///   more, and if it comes back with older messages, they are `TooOld`. Where partitions move
+///   between consumers, use a cache for each partition, and
 ///   [`partition_min_msg_time`](Self::partition_min_msg_time).
 ///
 /// Message times out of order *within* the queue are for
@@ -92,19 +93,19 @@ use std::hash::Hash;
 /// * *Received* counts from the client's buffer on, not from the claim.
 /// * *Confirmed* means that the broker has the acknowledgement, not that the handler is done. With
 ///   commits every 5 s, a consumer that catches up can have hours of message time between the two.
-/// * A worker that outlives a revocation must not report to the next assignment of its partition, where
-///   the same position means another delivery. Drop its result, or make the number of the assignment a
-///   part of the key. Then it is counted as unknown.
-/// * There is no timer. A partition that is paused, because the cache is `Full` for example, keeps its
-///   low. An idle one goes on only if the broker was asked and reported the end
+/// * A worker that outlives a revocation must not report to the next assignment of its partition,
+///   where the same position means another delivery. Drop its result, or make the number of the
+///   assignment a part of the key. Then it is counted as unknown.
+/// * There is no timer. A partition that is paused, because the cache is `Full` for example, keeps
+///   its low. An idle one goes on only if the broker was asked and reported the end
 ///   ([`reached_end`](Self::reached_end)).
 ///
 /// # Cost
 ///
 /// A delivery received and confirmed nearly in order takes some tens of nanoseconds and allocates
 /// nothing, however many are outstanding. Far out of order it takes O(log n), amortised. The
-/// structure holds at most about twice as many deliveries as are outstanding, 32 bytes each. A lookup
-/// of a partition other than the last one hashes it, so small keys are faster.
+/// structure holds at most about twice as many deliveries as are outstanding, 32 bytes each. A
+/// lookup of a partition other than the last one hashes it, so small keys are faster.
 ///
 /// It is plain data: it reads no clock, takes no lock and does no I/O. Threads share one behind a
 /// mutex, or have one each, for partitions of their own.
@@ -135,14 +136,15 @@ struct Partition<P> {
 pub struct DeliveryStats {
     /// Partitions assigned at present.
     pub partitions: usize,
-    /// Deliveries received and not confirmed at present. Where it only grows, confirmations are lost.
+    /// Deliveries received and not confirmed at present. Where it only grows, confirmations are
+    /// lost.
     pub outstanding: usize,
     /// Deliveries that came again while they were outstanding.
     pub redeliveries: u64,
     /// Deliveries of partitions that were not assigned. They changed nothing.
     pub unassigned_deliveries: u64,
-    /// Positions that were confirmed, processed or requeued and were not outstanding: never received,
-    /// confirmed before, or of a partition that is not assigned. They changed nothing.
+    /// Positions that were confirmed, processed or requeued and were not outstanding: never
+    /// received, confirmed before, or of a partition that is not assigned. They changed nothing.
     pub unknown_confirmations: u64,
 }
 
@@ -201,11 +203,11 @@ impl<P: Eq + Hash + Clone> DeliveryTracker<P> {
         true
     }
 
-    /// A partition is read no more, and leaves the minimum with all of its deliveries; `false` if it
-    /// was not assigned.
+    /// A partition is read no more, and leaves the minimum with all of its deliveries; `false` if
+    /// it was not assigned.
     ///
-    /// Call it where a channel or a session is lost, too: what was not confirmed comes again after the
-    /// next assignment. Confirmations that arrive later are counted and change nothing.
+    /// Call it where a channel or a session is lost, too: what was not confirmed comes again after
+    /// the next assignment. Confirmations that arrive later are counted and change nothing.
     pub fn revoked<Q>(&mut self, partition: &Q) -> bool
     where
         P: Borrow<Q>,
@@ -228,8 +230,8 @@ impl<P: Eq + Hash + Clone> DeliveryTracker<P> {
     /// redelivery a position of its own, as RabbitMQ does, see [`requeued`](Self::requeued).
     ///
     /// A delivery without a time (`None` or 0) makes its partition unknown until it is confirmed. A
-    /// time far ahead, of a producer with a wrong clock, is taken as it is: where producers give the
-    /// times, pass the earlier of `msg_time` and now.
+    /// time far ahead, of a producer with a wrong clock, is taken as it is: where producers give
+    /// the times, pass the earlier of `msg_time` and now.
     #[inline]
     pub fn received<Q>(&mut self, partition: &Q, position: u64, msg_time: impl Into<Option<Timestamp>>) -> bool
     where
@@ -251,8 +253,8 @@ impl<P: Eq + Hash + Clone> DeliveryTracker<P> {
     /// A delivery's handler is done, and its key is committed: a log may be committed past it. It
     /// stays outstanding until it is confirmed; `false` if it was not outstanding.
     ///
-    /// For [`committable`](Self::committable) only. Where deliveries are acknowledged one by one, it
-    /// is not needed.
+    /// For [`committable`](Self::committable) only. Where deliveries are acknowledged one by one,
+    /// it is not needed.
     #[inline]
     pub fn processed<Q>(&mut self, partition: &Q, position: u64) -> bool
     where
@@ -275,8 +277,8 @@ impl<P: Eq + Hash + Clone> DeliveryTracker<P> {
         self.counted(is_known)
     }
 
-    /// The broker has acknowledgements, or a commit, of all deliveries before a position; returns how
-    /// many of them were outstanding.
+    /// The broker has acknowledgements, or a commit, of all deliveries before a position; returns
+    /// how many of them were outstanding.
     ///
     /// It takes the offset as Kafka commits it: the next one to be read. For RabbitMQ's `multiple`,
     /// which includes the tag, add one.
@@ -294,13 +296,14 @@ impl<P: Eq + Hash + Clone> DeliveryTracker<P> {
         confirmed
     }
 
-    /// A delivery was given back to the broker (`nack`, requeue); `false` if it was not outstanding.
+    /// A delivery was given back to the broker (`nack`, requeue); `false` if it was not
+    /// outstanding.
     ///
     /// It stays outstanding until it has come again and is confirmed, or the partition is revoked.
-    /// Where it comes again at the same position (NATS), nothing else is to be done. Where it comes at
-    /// a new one (RabbitMQ's delivery tag), keep its tag by its dedup key, and pass both to
-    /// [`received_again`](Self::received_again). A redelivery that is passed to `received` with a new
-    /// position leaves the old one outstanding, which is safe, holds the minimum, and shows in
+    /// Where it comes again at the same position (NATS), nothing else is to be done. Where it comes
+    /// at a new one (RabbitMQ's delivery tag), keep its tag by its dedup key, and pass both to
+    /// [`received_again`](Self::received_again). A redelivery that is passed to `received` with a
+    /// new position leaves the old one outstanding, which is safe, holds the minimum, and shows in
     /// [`oldest`](Self::oldest). The tracker does not guess by the time: two messages may have the
     /// same one.
     pub fn requeued<Q>(&mut self, partition: &Q, position: u64) -> bool
@@ -316,8 +319,8 @@ impl<P: Eq + Hash + Clone> DeliveryTracker<P> {
     /// outstanding there, with the earlier time of the two; `false`, and nothing changes, if the
     /// partition is not assigned.
     ///
-    /// If `before` is not outstanding or was not requeued, that is counted as an unknown confirmation,
-    /// and the delivery is received as any other.
+    /// If `before` is not outstanding or was not requeued, that is counted as an unknown
+    /// confirmation, and the delivery is received as any other.
     ///
     /// ```
     /// use oncewheel::{DeliveryTracker, MinMsgTime, Timestamp};
@@ -362,15 +365,16 @@ impl<P: Eq + Hash + Clone> DeliveryTracker<P> {
         is_assigned
     }
 
-    /// The broker was asked at `asked_at` and reported that nothing is left beyond what was received;
-    /// `false`, and nothing changes, if the partition is not assigned.
+    /// The broker was asked at `asked_at` and reported that nothing is left beyond what was
+    /// received; `false`, and nothing changes, if the partition is not assigned.
     ///
-    /// Without outstanding deliveries the partition's low is then at least `asked_at`. Deliveries that
-    /// are outstanding go on holding it.
+    /// Without outstanding deliveries the partition's low is then at least `asked_at`. Deliveries
+    /// that are outstanding go on holding it.
     ///
     /// `asked_at` is *before* the question was sent, by the clock that stamps the messages, as for
     /// [`MinMsgTime::Empty`]. Everything before that end must have been passed to
-    /// [`received`](Self::received). Not to be called for a paused partition, which reports nothing.
+    /// [`received`](Self::received). Not to be called for a paused partition, which reports
+    /// nothing.
     pub fn reached_end<Q>(&mut self, partition: &Q, asked_at: Timestamp) -> bool
     where
         P: Borrow<Q>,
@@ -381,8 +385,8 @@ impl<P: Eq + Hash + Clone> DeliveryTracker<P> {
 
     /// The minimum over all partitions, for `observe`: about once a second is enough.
     ///
-    /// [`MinMsgTime::Unknown`], which changes nothing, if no partition is assigned or one of them is
-    /// unknown. It may be lower than before, if offsets went back or a partition was assigned.
+    /// [`MinMsgTime::Unknown`], which changes nothing, if no partition is assigned or one of them
+    /// is unknown. It may be lower than before, if offsets went back or a partition was assigned.
     /// `observe` does not go back with it, and counts that in
     /// [`Stats::watermark_regressions`](crate::Stats::watermark_regressions).
     ///
@@ -403,11 +407,12 @@ impl<P: Eq + Hash + Clone> DeliveryTracker<P> {
         self.find(partition).map_or(MinMsgTime::Unknown, |at| reported(self.partitions[at].deliveries.low()))
     }
 
-    /// The lowest position that may be committed, as Kafka counts: the next one to be read. All that
-    /// came from the partition before it is processed or confirmed.
+    /// The lowest position that may be committed, as Kafka counts: the next one to be read. All
+    /// that came from the partition before it is processed or confirmed.
     ///
-    /// It is the position after the last new one received, if all is processed. Gaps in the positions
-    /// (compaction, transactions) do no harm. `None` if nothing has come since the assignment.
+    /// It is the position after the last new one received, if all is processed. Gaps in the
+    /// positions (compaction, transactions) do no harm. `None` if nothing has come since the
+    /// assignment.
     #[must_use]
     pub fn committable<Q>(&mut self, partition: &Q) -> Option<u64>
     where

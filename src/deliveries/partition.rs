@@ -35,8 +35,8 @@ pub(super) struct Delivery {
 /// late        position   5 -> time 10              below the last of the ring, and not in it
 /// ```
 ///
-/// * A slot of the ring that was confirmed never comes back to life: the position is then in `late`.
-///   So the two cursors only move forward, and finding the first slot of a kind costs O(1)
+/// * A slot of the ring that was confirmed never comes back to life: the position is then in
+///   `late`. So the two cursors only move forward, and finding the first slot of a kind costs O(1)
 ///   amortised.
 /// * The heap may hold times of deliveries that are confirmed by now; they are skipped when they
 ///   come up. Ring and heap are tidied up when less than half of them is in use, in place.
@@ -139,8 +139,8 @@ impl Deliveries {
 
     #[inline]
     fn push(&mut self, position: u64, time: u64) {
-        // If no ordered slot is left, the order begins anew: one time far ahead must not make strays
-        // of all that follow.
+        // If no ordered slot is left, the order begins anew: one time far ahead must not make
+        // strays of all that follow.
         let is_stray = time < self.ordered_max && self.ordered_from < self.ring.len();
         let delivery = Delivery { position, time, is_processed: false, is_requeued: false, is_stray };
         self.ring.push_back(Slot { delivery, is_outstanding: true });

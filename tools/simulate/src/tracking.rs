@@ -1,5 +1,5 @@
-//! A consumer that is told no `min_msg_time` and tracks its own deliveries instead: partitions, offsets that are
-//! committed now and then, rebalances after which they go back, and pauses.
+//! A consumer that is told no `min_msg_time` and tracks its own deliveries instead: partitions,
+//! offsets that are committed now and then, rebalances after which they go back, and pauses.
 
 use super::broker::{Delivery, MessageId};
 use super::cache::Cache;
@@ -102,12 +102,13 @@ impl<C: Cache> World<'_, C> {
         }
     }
 
-    /// Instead of an acknowledgement: `false` if this consumer does not track its deliveries, or this one is another's.
+    /// Instead of an acknowledgement: `false` if this consumer does not track its deliveries, or
+    /// this one is another's.
     pub(super) fn track_processed(&mut self, delivery: Delivery) -> bool {
         let Some(competes) = self.tracking().map(|tracking| tracking.competes) else { return false };
         let partition = self.partition(&delivery);
-        // A worker that goes on after a rebalance must not report to the next assignment: the copy that came again may
-        // be at hand still, and would be below the watermark.
+        // A worker that goes on after a rebalance must not report to the next assignment: the copy
+        // that came again may be at hand still, and would be below the watermark.
         let is_this_copy = competes || self.broker.delivery(delivery.message).number == delivery.number;
         let is_ours = is_this_copy && self.tracked.tracker.processed(&partition, delivery.position);
         if is_ours {
@@ -141,8 +142,8 @@ impl<C: Cache> World<'_, C> {
         }
     }
 
-    /// All partitions go, to come back soon. What is at hand and not begun is given up; what is begun goes on, and meets
-    /// its own redelivery.
+    /// All partitions go, to come back soon. What is at hand and not begun is given up; what is
+    /// begun goes on, and meets its own redelivery.
     pub(super) fn rebalance(&mut self) {
         let Some(Tracking { partitions, rebalance_every, .. }) = self.tracking().cloned() else { return };
         if self.is_draining {
