@@ -307,6 +307,24 @@ fn one_delivery_that_is_never_confirmed_keeps_nothing_else() {
 }
 
 #[test]
+fn what_is_tidied_up_moves_neither_the_minimum_nor_the_committable_position() {
+    let mut tracker = received(&[900, 800, 700, 600, 500]); // one in order, and strays
+    for position in 6..100 {
+        tracker.received(&0, position, at(900 + position));
+    }
+    assert!((1..60).all(|position| tracker.processed(&0, position)));
+    tracker.confirmed(&0, 1);
+    assert_eq!((tracker.committable(&0), tracker.min_msg_time()), (Some(60), known(500)));
+    for position in (6..59).chain(62..100) {
+        tracker.confirmed(&0, position); // most of all, so the ring is made shorter
+        assert_eq!((tracker.committable(&0), tracker.min_msg_time()), (Some(60), known(500)));
+        tracker.partitions[0].deliveries.validate();
+    }
+    assert_eq!(tracker.confirmed_before(&0, 6), 4);
+    assert_eq!((tracker.committable(&0), tracker.min_msg_time()), (Some(60), known(959)));
+}
+
+#[test]
 fn in_steady_state_nothing_is_allocated() {
     let mut tracker = DeliveryTracker::new();
     tracker.assigned(0);
@@ -471,7 +489,24 @@ enum Step {
     },
 }
 
-/// Few partitions, positions and times, so that they meet often.
+impl Step {
+    fn from_position(mut self, next: u64) -> Self {
+        use Step::*;
+        match &mut self {
+            Received { position, .. } | Processed { position } | Confirmed { position } => {
+                *position = next.saturating_sub(*position);
+            }
+            ConfirmedBefore { position } | Requeued { position } => *position = next.saturating_sub(*position),
+            ReceivedAgain { before, position, .. } => {
+                (*before, *position) = (next.saturating_sub(*before), next.saturating_sub(*position));
+            }
+            Assigned | Revoked | Follows { .. } | ReachedEnd { .. } => {}
+        }
+        self
+    }
+}
+
+/// Few partitions and times, so that they meet often. Positions are distances from the next one.
 fn steps() -> impl Strategy<Value = Vec<(u32, Step)>> {
     let (position, time) = (0..40_u64, 0..50_u64);
     let near = || position.clone();
@@ -480,7 +515,7 @@ fn steps() -> impl Strategy<Value = Vec<(u32, Step)>> {
         1 => Just(Step::Revoked),
         8 => (near(), time.clone()).prop_map(|(position, time)| Step::Received { position, time }),
         20 => (1..3_u64, 0..4_u64).prop_map(|(ahead, time)| Step::Follows { ahead, time }),
-        6 => near().prop_map(|position| Step::Processed { position }),
+        12 => near().prop_map(|position| Step::Processed { position }),
         20 => near().prop_map(|position| Step::Confirmed { position }),
         1 => near().prop_map(|position| Step::ConfirmedBefore { position }),
         4 => near().prop_map(|position| Step::Requeued { position }),
@@ -524,7 +559,8 @@ proptest! {
     fn the_tracker_agrees_with_its_definition(steps in steps(), asks_every in 1..20_usize) {
         let (mut tracker, mut model) = (DeliveryTracker::new(), Model::default());
         for (number, (id, step)) in steps.into_iter().enumerate() {
-            match step {
+            let next = model.partitions.get(&id).and_then(|partition| partition.next).unwrap_or(40);
+            match step.from_position(next) {
                 Step::Assigned => {
                     let is_new = !model.partitions.contains_key(&id);
                     model.partitions.entry(id).or_default();
