@@ -13,6 +13,7 @@
 //! them. `--bin journal-cost` of that package does so for journals.
 
 mod contenders;
+mod deliveries;
 
 use contenders::{BATCH, Buffers, Delivery, ENTRANTS, Entrant, JOURNALED, Stream, THREADED, Team, config};
 use criterion::measurement::WallTime;
@@ -31,6 +32,7 @@ fn main() {
     steady(&mut criterion, "threads_2", &THREADED, 10_000_000, 2);
     steady(&mut criterion, "journal_10m", &JOURNALED, 10_000_000, 1);
     bytes_keys(&mut criterion);
+    deliveries::bench(&mut criterion);
     if std::env::var_os("ONCEWHEEL_BENCH_100M").is_some() {
         steady(&mut criterion, "keys_100m", &ENTRANTS[1..2], 100_000_000, 1);
     }

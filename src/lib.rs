@@ -207,7 +207,9 @@
 //!
 //! If the broker can report its oldest unconsumed message, pass it to
 //! [`observe`](sync::DedupCache::observe) about once a second: that keeps memory small. Pass
-//! [`MinMsgTime::Unknown`] where it does not know. If it cannot report it, leave `observe` out and set
+//! [`MinMsgTime::Unknown`] where it does not know. If it cannot report it, and one reader at a time
+//! has a partition (Kafka, RabbitMQ with a single active consumer), a [`DeliveryTracker`] computes it
+//! from what the consumer received and the broker confirmed. Otherwise leave `observe` out and set
 //! `max_retention`: keys are then held for the retention as well. If neither is known, nothing ever
 //! expires, and the cache is `Full` in the end.
 //!
@@ -289,6 +291,8 @@ mod time;
 mod verdict;
 mod watermark;
 
+mod deliveries;
+
 pub mod sync;
 pub mod unsync;
 
@@ -310,6 +314,7 @@ pub mod testing;
 pub mod tower;
 
 pub use config::{Config, WhenFull};
+pub use deliveries::{DeliveryStats, DeliveryTracker, OldestDelivery};
 pub use error::{ConfigError, Error};
 pub use front::Committed;
 pub use horizon::Horizon;
@@ -329,6 +334,7 @@ const _: () = {
     send_and_sync::<crate::sync::Claim>();
     send::<crate::unsync::DedupCache>();
     send_and_sync::<crate::unsync::Claim>();
+    send_and_sync::<crate::DeliveryTracker<u32>>();
     send_and_sync::<crate::KeyHasher>();
     send_and_sync::<crate::Config>();
     send_and_sync::<crate::Stats>();

@@ -23,7 +23,7 @@ impl<C: Cache> World<'_, C> {
         let mut is_full = false;
         let mut position = 0;
         work.retain_mut(|item| {
-            let Delivery { event, time, message, number } = item.delivery;
+            let Delivery { event, time, message, number, .. } = item.delivery;
             self.oracle.tally.deliveries += 1;
             self.ask_rivals(event);
             let answer = match self.scenario.consumer.way {
@@ -38,6 +38,9 @@ impl<C: Cache> World<'_, C> {
             match answer {
                 Some(Answer::Fresh) => return self.begin(item),
                 Some(Answer::Duplicate | Answer::TooOld) => self.send_acknowledgement(item.delivery),
+                Some(Answer::InFlight) if self.scenario.broker.visibility == 0 => {
+                    self.schedule(SECOND, Action::Redeliver { message, number });
+                }
                 Some(Answer::InFlight) => {}
                 None => {
                     is_full = true;

@@ -16,6 +16,8 @@ pub(crate) struct Delivery {
     pub(crate) event: u64,
     /// The message's time.
     pub(crate) time: u64,
+    /// In the order of arrival.
+    pub(crate) position: u64,
     pub(crate) message: MessageId,
     /// How often this message was delivered before.
     pub(crate) number: u32,
@@ -24,6 +26,7 @@ pub(crate) struct Delivery {
 struct Message {
     event: u64,
     time: u64,
+    position: u64,
     order: u64,
     generation: u32,
     deliveries: u32,
@@ -47,6 +50,10 @@ pub(crate) struct Broker {
     ready: BinaryHeap<Reverse<(u64, MessageId)>>,
     by_time: BinaryHeap<Reverse<(u64, MessageId)>>,
     by_arrival: VecDeque<MessageId>,
+    partitions: u64,
+    paused: u64,
+    /// Ready, and of a paused partition.
+    held_back: Vec<Reverse<(u64, MessageId)>>,
 }
 
 impl Broker {
@@ -54,14 +61,15 @@ impl Broker {
     pub(crate) fn store(&mut self, event: u64, time: u64, disorder: u64) {
         self.stored += 1;
         self.live += 1;
-        let order = self.stored + disorder;
+        let (position, order) = (self.stored, self.stored + disorder);
+        let new = Message { event, time, position, order, generation: 0, deliveries: 0, state: State::Gone };
         let index = self.free.pop().unwrap_or_else(|| {
-            self.messages.push(Message { event, time, order, generation: 0, deliveries: 0, state: State::Gone });
+            self.messages.push(Message { ..new });
             self.messages.len() as u32 - 1
         });
         let message = &mut self.messages[index as usize];
         let generation = message.generation;
-        *message = Message { event, time, order, generation, deliveries: 0, state: State::Ready };
+        *message = Message { generation, state: State::Ready, ..new };
         let id = MessageId { index, generation };
         self.ready.push(Reverse((order, id)));
         self.by_time.push(Reverse((time, id)));
@@ -69,16 +77,31 @@ impl Broker {
     }
 
     pub(crate) fn deliver(&mut self) -> Option<Delivery> {
-        while let Some(Reverse((_, id))) = self.ready.pop() {
+        while let Some(Reverse((order, id))) = self.ready.pop() {
             let message = &mut self.messages[id.index as usize];
             if message.generation == id.generation && message.state == State::Ready {
+                if self.paused >> (message.event % self.partitions.max(1)) & 1 == 1 {
+                    self.held_back.push(Reverse((order, id)));
+                    continue;
+                }
                 message.state = State::Delivered;
                 message.deliveries += 1;
-                let number = message.deliveries;
-                return Some(Delivery { event: message.event, time: message.time, message: id, number });
+                return Some(self.delivery(id));
             }
         }
         None
+    }
+
+    /// A message as it was last delivered.
+    pub(crate) fn delivery(&self, id: MessageId) -> Delivery {
+        let Message { event, time, position, deliveries: number, .. } = self.messages[id.index as usize];
+        Delivery { event, time, position, message: id, number }
+    }
+
+    /// Nothing is delivered from partitions whose bit is set. The event decides the partition.
+    pub(crate) fn pause(&mut self, partitions: u64, paused: u64) {
+        (self.partitions, self.paused) = (partitions, paused);
+        self.ready.extend(self.held_back.drain(..));
     }
 
     /// The visibility timeout of one delivery has expired. The message becomes ready again, unless

@@ -1,7 +1,7 @@
 //! The scenarios, each one step away from the plain one.
 
 use super::random::Random;
-use super::scenario::{Broken, Front, HOUR, MINUTE, MinMode, SECOND, Scenario, Sign, Stamp, Way, plain};
+use super::scenario::{Broken, Front, HOUR, MINUTE, MinMode, SECOND, Scenario, Sign, Stamp, Tracking, Way, plain};
 
 fn with(name: &'static str, shows: &'static [Sign], change: impl FnOnce(&mut Scenario)) -> Scenario {
     let mut scenario = Scenario { shows, ..plain(name) };
@@ -14,6 +14,7 @@ pub fn all(seed: u64) -> Vec<Scenario> {
     let mut scenarios = ways_to_consume();
     scenarios.extend(queues());
     scenarios.extend(crashes());
+    scenarios.extend(tracked());
     scenarios.extend(broken());
     scenarios.push(drawn(seed));
     scenarios
@@ -183,6 +184,51 @@ fn broken() -> Vec<Scenario> {
             (s.consumer.max_keys, s.consumer.evicts_oldest) = (500, true);
         }),
     ]
+}
+
+/// Nobody reports `min_msg_time`: the consumer tracks its own deliveries.
+fn tracked() -> Vec<Scenario> {
+    let crashes = &[Sign::Crashes, Sign::BeforeCommit, Sign::Rebalances, Sign::Expired];
+    let rebalances = &[Sign::Rebalances, Sign::Expired, Sign::InFlight];
+    vec![
+        with("tracked", &[Sign::Expired, Sign::InFlight], |s| tracks(s, |_| {})),
+        with("tracked-producers-clocks", &[Sign::Expired], |s| {
+            tracks(s, |t| t.partitions = 1);
+            (s.producers.stamp, s.consumer.stall_every) = (Stamp::Producer, 2 * HOUR);
+        }),
+        with("tracked-pauses", &[Sign::Expired, Sign::Pauses], |s| {
+            tracks(s, |t| (t.pause_every, t.pause_max) = (10 * MINUTE, HOUR));
+        }),
+        with("tracked-rebalances", rebalances, |s| {
+            tracks(s, |t| (t.rebalance_every, t.commit_every, t.pause_every) = (5 * MINUTE, MINUTE, HOUR));
+        }),
+        with("tracked-crashes", crashes, |s| {
+            crashing(s, Front::Sync, true);
+            tracks(s, |t| t.rebalance_every = 10 * MINUTE);
+            s.broker.notices_crashes = true;
+        }),
+        with("broken-tracked-competing", &[Sign::TooOld], |s| {
+            tracks(s, |t| (t.competes, t.partitions) = (true, 1));
+            (s.broken, s.broker.visibility, s.consumer.batch) = (Broken::Watermark, 5 * MINUTE, 40);
+        }),
+    ]
+}
+
+/// Workers that prefetch batches, from a log of which offsets are committed now and then.
+fn tracks(s: &mut Scenario, change: impl FnOnce(&mut Tracking)) {
+    workers(s, Front::Sync);
+    (s.consumer.batch, s.consumer.prefetch_max, s.broker.visibility) = (20, MINUTE, 0);
+    (s.producers.gap, s.producers.retry_max, s.broker.retention) = (SECOND, MINUTE, None);
+    let mut tracking = Tracking {
+        partitions: 4,
+        commit_every: 5 * SECOND,
+        rebalance_every: 0,
+        pause_every: 0,
+        pause_max: 10 * MINUTE,
+        competes: false,
+    };
+    change(&mut tracking);
+    s.consumer.tracking = Some(tracking);
 }
 
 /// Random settings under which the assumptions hold.

@@ -89,6 +89,8 @@ impl Sign {
             Self::Dropped => tally.dropped,
             Self::LostAfterInsert => tally.lost_after_insert,
             Self::Crashes => tally.crashes,
+            Self::Rebalances => tally.rebalances,
+            Self::Pauses => tally.pauses,
             Self::ClaimsLost => tally.claims_lost,
         }
     }

@@ -58,7 +58,7 @@ impl<C: Cache> World<'_, C> {
     fn step(&mut self, worker: usize, phase: Phase) -> Step {
         let consumer = &self.scenario.consumer;
         match phase {
-            Phase::Take if self.take(worker) => Step::Next(Phase::Ask, consumer.prefetch_max),
+            Phase::Take if self.take(worker) => Step::Next(Phase::Ask, self.prefetch_max(worker)),
             Phase::Take => Step::Idle,
             Phase::Ask => {
                 let is_full = self.ask(worker);
@@ -94,10 +94,16 @@ impl<C: Cache> World<'_, C> {
             1 + self.random.extreme(self.scenario.consumer.batch as u64 - 1)
         };
         for _ in 0..size {
-            let Some(delivery) = self.broker.deliver() else { break };
+            let Some(delivery) = self.broker.deliver() else {
+                self.track_end();
+                break;
+            };
+            self.track_received(worker, &delivery);
             self.oracle.hold(delivery.event);
             let redelivery = Action::Redeliver { message: delivery.message, number: delivery.number };
-            self.schedule(self.scenario.broker.visibility, redelivery);
+            if self.scenario.broker.visibility > 0 {
+                self.schedule(self.scenario.broker.visibility, redelivery);
+            }
             let item = Item { delivery, claim: None, claimed_at: 0, is_committed: false, has_taken_effect: false };
             self.process.workers[worker].work.push(item);
         }
@@ -195,7 +201,7 @@ impl<C: Cache> World<'_, C> {
 
     pub(super) fn send_acknowledgement(&mut self, delivery: Delivery) {
         self.oracle.acknowledged(delivery.event);
-        if !self.random.one_in(self.scenario.broker.ack_lost) {
+        if !self.track_processed(delivery) && !self.random.one_in(self.scenario.broker.ack_lost) {
             self.acknowledge(delivery.event, delivery.time, delivery.message);
         }
     }

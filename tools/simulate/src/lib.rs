@@ -15,6 +15,7 @@ mod random;
 mod rivals;
 mod scenario;
 mod tally;
+mod tracking;
 mod world;
 
 pub use catalogue::{all, compared};

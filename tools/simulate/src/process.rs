@@ -112,6 +112,7 @@ impl<C: Cache> World<'_, C> {
         let workers = self.scenario.consumer.workers;
         process.workers =
             (0..workers).map(|_| Worker { phase: Phase::Take, work: Vec::new(), is_idle: false }).collect();
+        self.assign();
         self.read_clock();
         let (before, after) = (self.process.watermark, self.process.cache().watermark());
         if self.scenario.clock_bound == 0 && self.process.journal.is_some() && after < before {
@@ -135,7 +136,9 @@ impl<C: Cache> World<'_, C> {
     pub(super) fn observe(&mut self) {
         let clocks = [&self.consumer_clock, &self.broker_clock];
         let asked_at = self.random.pick(&clocks).read(self.truth);
+        let tracked = self.tracked_min_msg_time();
         let reported = self.reporter.report(&mut self.broker, self.truth, asked_at, &mut self.random);
+        let reported = tracked.unwrap_or(reported);
         let time = millis(reported);
         if let Some(rivals) = &mut self.rivals {
             rivals.observe(time);

@@ -54,6 +54,7 @@ pub(crate) enum Stamp {
 #[derive(Clone, Debug)]
 pub(crate) struct BrokerSetting {
     pub(crate) retention: Option<u64>,
+    /// 0: a message comes again only if it is given back, or after a crash or a rebalance.
     pub(crate) visibility: u64,
     /// The number of places by which a message may be late.
     pub(crate) disorder: u64,
@@ -118,6 +119,22 @@ pub(crate) struct Consumer {
     pub(crate) lease: Option<u64>,
     pub(crate) max_keys: usize,
     pub(crate) evicts_oldest: bool,
+    /// Where `min_msg_time` comes from the consumer's own deliveries, and not from the broker.
+    pub(crate) tracking: Option<Tracking>,
+}
+
+/// A consumer that reads partitions of a log and commits offsets.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracking {
+    pub(crate) partitions: u64,
+    pub(crate) commit_every: u64,
+    /// All partitions are revoked and assigned again, with offsets as last committed.
+    pub(crate) rebalance_every: u64,
+    /// One of the partitions is paused, and for how long at most.
+    pub(crate) pause_every: u64,
+    pub(crate) pause_max: u64,
+    /// Every other worker is another reader of the same queue, of which the tracker hears nothing.
+    pub(crate) competes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +189,8 @@ pub(crate) enum Sign {
     Dropped,
     LostAfterInsert,
     Crashes,
+    Rebalances,
+    Pauses,
     ClaimsLost,
 }
 
@@ -273,6 +292,7 @@ pub(crate) fn plain(name: &'static str) -> Scenario {
             lease: None,
             max_keys: 1 << 22,
             evicts_oldest: false,
+            tracking: None,
         },
         clock_bound: 0,
         broken: Broken::Nothing,

@@ -26,6 +26,8 @@ pub struct Tally {
     pub too_far_apart: u64,
     pub crashes: u64,
     pub stalls: u64,
+    pub rebalances: u64,
+    pub pauses: u64,
     pub claims_lost: u64,
     /// By the caller's count: watermarks that were refused, and those that were below an earlier
     /// one.

@@ -10,6 +10,7 @@ use super::random::Random;
 use super::rivals::Rivals;
 use super::scenario::{Broken, HOUR, MINUTE, SECOND, Scenario, Stamp};
 use super::tally::Tally;
+use super::tracking::Tracked;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::path::Path;
@@ -49,6 +50,14 @@ pub(crate) enum Action {
         by: i64,
     },
     Rewind,
+    /// Offsets are committed.
+    Commit,
+    Rebalance,
+    Reassign,
+    Pause,
+    Resume {
+        partition: u64,
+    },
 }
 
 pub(crate) struct World<'a, C: Cache> {
@@ -65,6 +74,7 @@ pub(crate) struct World<'a, C: Cache> {
     pub(crate) broker_clock: DriftingClock,
     producer_clocks: [DriftingClock; 4],
     pub(crate) reporter: Reporter,
+    pub(crate) tracked: Tracked,
     /// Nothing new is produced, and nothing fails any more.
     pub(crate) is_draining: bool,
     /// What a rewind redelivers.
@@ -90,6 +100,7 @@ impl<'a, C: Cache> World<'a, C> {
             broker_clock: clock.clone(),
             producer_clocks: [clock.clone(), clock.clone(), clock.clone(), clock],
             reporter: Reporter::new(scenario.broker.min_msg_time),
+            tracked: Tracked::default(),
             is_draining: false,
             acknowledged: VecDeque::new(),
             rivals,
@@ -107,6 +118,7 @@ impl<'a, C: Cache> World<'a, C> {
         if self.scenario.broker.rewind_every > 0 {
             self.schedule(self.scenario.broker.rewind_every, Action::Rewind);
         }
+        self.schedule_tracking();
         if let Broken::ClockJump(by) = self.scenario.broken {
             self.schedule(HOUR, Action::JumpClock { by });
         }
@@ -156,6 +168,7 @@ impl<'a, C: Cache> World<'a, C> {
             Action::Turn { worker, incarnation } => self.turn(worker, incarnation),
             Action::Redeliver { message, number } => {
                 if self.broker.redeliver(message, number) {
+                    self.track_requeued(message);
                     self.wake_one();
                 }
             }
@@ -165,6 +178,11 @@ impl<'a, C: Cache> World<'a, C> {
             Action::SetClocks => self.set_clocks(),
             Action::JumpClock { by } => self.consumer_clock.jump(by),
             Action::Rewind => self.rewind(),
+            Action::Commit => self.commit_now_and_then(),
+            Action::Rebalance => self.rebalance(),
+            Action::Reassign => self.reassign(),
+            Action::Pause => self.pause(),
+            Action::Resume { partition } => self.resume(partition),
         }
     }
 
