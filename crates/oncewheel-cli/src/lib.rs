@@ -12,7 +12,6 @@ mod lines;
 
 mod delivery;
 mod fields;
-mod scan;
 mod units;
 
 mod confirmed;
