@@ -50,8 +50,9 @@ impl Claims {
     /// the shard does not know its identity, and dropping it releases it there.
     #[inline]
     pub(super) fn take_back<'a>(&mut self, claim: &'a mut Claim) -> &'a ClaimId {
-        let own = claim.dropped.take_if(|dropped| Arc::ptr_eq(dropped, &self.dropped));
-        self.spare.extend(own);
+        if let Some(own) = claim.dropped.take_if(|dropped| Arc::ptr_eq(dropped, &self.dropped)) {
+            self.spare.push(own);
+        }
         &claim.id
     }
 

@@ -218,17 +218,20 @@ impl DedupCache {
             Ok(claimed) => claimed,
             Err(Full) => self.state.claim_once_more(hash, key, msg_time)?,
         };
-        claimed.try_map(|generation| {
-            let id = ClaimId { hash, key, generation };
-            if let Some(journal) = &self.journal
-                && let Err(error) = journal.writer.check()
-            {
-                // What could not be committed must not be begun.
-                self.state.shard.undo_claim(&id);
-                return Err(error.into());
-            }
-            Ok(self.claims.hand_out(id))
-        })
+        let generation = match claimed {
+            Claimed::Fresh(generation) => generation,
+            Claimed::Duplicate => return Ok(Claimed::Duplicate),
+            Claimed::InFlight => return Ok(Claimed::InFlight),
+            Claimed::TooOld => return Ok(Claimed::TooOld),
+        };
+        if let Some(journal) = &self.journal
+            && let Err(error) = journal.writer.check()
+        {
+            // What could not be committed must not be begun.
+            self.state.shard.undo_claim(&ClaimId { hash, key, generation });
+            return Err(error.into());
+        }
+        Ok(Claimed::Fresh(self.claims.hand_out(ClaimId { hash, key, generation })))
     }
 
     /// Commits the key of a claim: from now on its copies are `Duplicate`.
