@@ -1,13 +1,13 @@
-//! The watermark from a broker: keys expire as the queue moves on, and not before, whatever the wall
-//! clock shows.
+//! The watermark from a broker: keys expire as the queue moves on, and not before, whatever the
+//! wall clock shows.
 //!
 //!     cargo run --example broker_watermark
 
 use oncewheel::{Clock, Config, Error, Horizon, MinMsgTime, Timestamp, Verdict, unsync::DedupCache};
 use std::time::Duration;
 
-/// What a broker's API reports: the time of its oldest message that is not yet acknowledged, 0 if it
-/// does not know.
+/// What a broker's API reports: the time of its oldest message that is not yet acknowledged, 0 if
+/// it does not know.
 fn min_msg_time(reported_ms: u64, queue_is_empty: bool, asked_at: Timestamp) -> MinMsgTime {
     match reported_ms {
         _ if queue_is_empty => MinMsgTime::Empty { observed_at: asked_at },

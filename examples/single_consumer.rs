@@ -18,8 +18,8 @@ fn main() -> Result<(), Error> {
     let mut cache = DedupCache::new(Config::new(horizon.max_retention(Duration::from_secs(86_400))))?;
 
     let message = |key, amount| Message { key, stored_at: Timestamp::now(), amount };
-    // The producer of "b" missed an acknowledgement and sent it again. "a" and "d" look alike and are
-    // two events.
+    // The producer of "b" missed an acknowledgement and sent it again. "a" and "d" look alike and
+    // are two events.
     let mut queue = VecDeque::from([message("a", 10), message("b", 20), message("b", 20), message("d", 10)]);
     let mut balance = 0;
     let mut database_is_down = true;

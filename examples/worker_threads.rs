@@ -1,5 +1,5 @@
-//! Worker threads that share a queue and a cache: claims keep a message from being processed twice at
-//! the same time.
+//! Worker threads that share a queue and a cache: claims keep a message from being processed twice
+//! at the same time.
 //!
 //!     cargo run --example worker_threads
 
@@ -17,7 +17,8 @@ fn main() -> Result<(), Error> {
     let (send, receive) = mpsc::channel();
     let receive = Mutex::new(receive);
     for number in 0..10_000u64 {
-        // Every tenth message is delivered twice, one right after the other: two workers meet over it.
+        // Every tenth message is delivered twice, one right after the other: two workers meet over
+        // it.
         for _ in 0..=u64::from(number % 10 == 0) {
             send.send((number, Timestamp::now())).expect("the receiver is alive");
         }
@@ -34,7 +35,8 @@ fn main() -> Result<(), Error> {
                             processed.fetch_add(1, Relaxed); // the effect
                             claim.commit()?;
                         }
-                        // In flight: not acknowledged, so that it comes back if the other worker fails.
+                        // In flight: not acknowledged, so that it comes back if the other worker
+                        // fails.
                         Claimed::Duplicate | Claimed::InFlight => _ = skipped.fetch_add(1, Relaxed),
                         Claimed::TooOld => unreachable!("nothing has moved the watermark"),
                     }

@@ -31,8 +31,8 @@ pub enum WhenFull {
     /// then means "not among the keys still held": a copy of an evicted key is processed again.
     /// Evictions are counted in `Stats::evicted`; `Stats::complete_since` tells how far back the
     /// cache still knows every key. A large `sync` cache may begin some thousands of keys before
-    /// `max_keys`, which its shards hold quota for. A journal does not store evictions: a cache that
-    /// is opened again evicts again, and may hold one key instead of another.
+    /// `max_keys`, which its shards hold quota for. A journal does not store evictions: a cache
+    /// that is opened again evicts again, and may hold one key instead of another.
     EvictOldest,
 }
 
@@ -49,8 +49,8 @@ impl fmt::Display for WhenFull {
 /// The set-up of a cache: plain data in the style of a builder.
 ///
 /// With the feature `serde` it can stand in a service's configuration file. Durations are text such
-/// as `"10m"`, the secret is 32 hexadecimal digits (read, never written), unknown fields are errors,
-/// and every field but `horizon` has its default.
+/// as `"10m"`, the secret is 32 hexadecimal digits (read, never written), unknown fields are
+/// errors, and every field but `horizon` has its default.
 ///
 /// ```
 /// use oncewheel::{Config, Horizon, sync::DedupCache};
@@ -82,10 +82,10 @@ pub struct Config {
     /// What happens at `max_keys`, by default [`WhenFull::Reject`].
     #[cfg_attr(feature = "serde", serde(default))]
     pub when_full: WhenFull,
-    /// How long a claim is exclusive (other systems call it the visibility timeout): after this time
-    /// another delivery of the key may take the claim over, and its late `commit` is refused. Longer
-    /// than the slowest handler. By default there is no lease, and an open claim is never taken
-    /// over.
+    /// How long a claim is exclusive (other systems call it the visibility timeout): after this
+    /// time another delivery of the key may take the claim over, and its late `commit` is refused.
+    /// Longer than the slowest handler. By default there is no lease, and an open claim is never
+    /// taken over.
     #[cfg_attr(feature = "serde", serde(default, with = "crate::durations::optional"))]
     pub lease: Option<Duration>,
     /// The number of shards of a `sync` cache, 1 to 1024, rounded up to a power of two. By default
@@ -150,8 +150,8 @@ impl Config {
         self
     }
 
-    /// Sets [`secret`](Self#structfield.secret): give one if fingerprints are made outside the cache
-    /// or stored. Whoever knows it can make keys that collide.
+    /// Sets [`secret`](Self#structfield.secret): give one if fingerprints are made outside the
+    /// cache or stored. Whoever knows it can make keys that collide.
     #[must_use]
     pub const fn secret(mut self, secret: [u8; 16]) -> Self {
         self.secret = Some(secret);

@@ -6,8 +6,8 @@ use std::fmt;
 /// Why a call was refused. Every message tells what to do about it.
 ///
 /// A refused call has changed nothing, with three exceptions: rejected watermarks are counted, a
-/// refused commit has released its claim, and an `observe` or `advance` that the journal refused has
-/// moved the watermark.
+/// refused commit has released its claim, and an `observe` or `advance` that the journal refused
+/// has moved the watermark.
 ///
 /// ```
 /// use oncewheel::{Clock, Config, Error, Horizon, Timestamp, unsync::DedupCache};

@@ -39,8 +39,8 @@ impl Committed {
         Self { lost }
     }
 
-    /// Whether the claim at this position of the batch, counted from 0, is committed. Costs a binary
-    /// search among those that are not.
+    /// Whether the claim at this position of the batch, counted from 0, is committed. Costs a
+    /// binary search among those that are not.
     #[must_use]
     pub fn contains(&self, at: usize) -> bool {
         self.lost.binary_search(&at).is_err()

@@ -39,8 +39,8 @@ pub struct Horizon {
     /// `CreateTime`) it is seconds.
     #[cfg_attr(feature = "serde", serde(default, with = "crate::durations::required"))]
     pub max_out_of_orderness: Duration,
-    /// How far producers', brokers' and this machine's clocks may disagree; one minute by default. A
-    /// message time further ahead of `now` is clamped, a watermark further ahead is rejected.
+    /// How far producers', brokers' and this machine's clocks may disagree; one minute by default.
+    /// A message time further ahead of `now` is clamped, a watermark further ahead is rejected.
     #[cfg_attr(feature = "serde", serde(default = "default_clock_skew", with = "crate::durations::required"))]
     pub max_clock_skew: Duration,
 }

@@ -3,17 +3,19 @@
 use siphasher::sip128::SipHasher13;
 use std::hash::{BuildHasher, RandomState};
 
-/// The 128 bits by which a cache knows a key: SipHash-1-3-128 of the key's bytes under the cache's secret.
+/// The 128 bits by which a cache knows a key: SipHash-1-3-128 of the key's bytes under the cache's
+/// secret.
 ///
-/// Two keys share a fingerprint with odds of 2^-128 a pair. With 10^8 live keys and 10^5 new keys a second, one new
-/// message is taken for a duplicate in about 10^18 years; 64 bits would lose some 17 messages a year. The hash is keyed
-/// because without a secret, whoever chooses keys could make two that collide, and a collision is a lost message.
+/// Two keys share a fingerprint with odds of 2^-128 a pair. With 10^8 live keys and 10^5 new keys a
+/// second, one new message is taken for a duplicate in about 10^18 years; 64 bits would lose some
+/// 17 messages a year. The hash is keyed because without a secret, whoever chooses keys could make
+/// two that collide, and a collision is a lost message.
 ///
-/// A fingerprint belongs to the secret that made it: one from another cache is meaningless here, unless both were given
-/// the same [`Config::secret`](crate::Config::secret).
+/// A fingerprint belongs to the secret that made it: one from another cache is meaningless here,
+/// unless both were given the same [`Config::secret`](crate::Config::secret).
 ///
-/// SipHash: Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012); 1-3 are the rounds, as in Rust's own
-/// hash maps.
+/// SipHash: Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012); 1-3 are the rounds,
+/// as in Rust's own hash maps.
 ///
 /// ```
 /// use oncewheel::{Config, Horizon, unsync::DedupCache};
@@ -32,10 +34,11 @@ pub struct Fingerprint(pub(crate) [u64; 2]);
 impl Fingerprint {
     /// Takes 128 bits that the caller already has, a UUID say, in place of hashing.
     ///
-    /// **Only for bits that nobody hostile chooses.** Equal bits are the same key, so whoever can make up bits can
-    /// silence another's message. Random UUIDs made by your own producers are fine; a hash without a secret over bytes
-    /// that come from outside is not. The bits need not be evenly spread (counters are fine): where a key lies in the
-    /// cache depends on the cache's secret as well.
+    /// **Only for bits that nobody hostile chooses.** Equal bits are the same key, so whoever can
+    /// make up bits can silence another's message. Random UUIDs made by your own producers are
+    /// fine; a hash without a secret over bytes that come from outside is not. The bits need not be
+    /// evenly spread (counters are fine): where a key lies in the cache depends on the cache's
+    /// secret as well.
     ///
     /// ```
     /// use oncewheel::Fingerprint;
@@ -53,8 +56,8 @@ impl Fingerprint {
     }
 }
 
-/// Anything a delivery can be recognised by: bytes (`&[u8]`, `&str`, `String`, `Vec<u8>`, arrays: all that is
-/// `AsRef<[u8]>`), or a ready [`Fingerprint`].
+/// Anything a delivery can be recognised by: bytes (`&[u8]`, `&str`, `String`, `Vec<u8>`, arrays:
+/// all that is `AsRef<[u8]>`), or a ready [`Fingerprint`].
 ///
 /// Keys may have any length; the empty key is a key like any other. The trait is sealed.
 ///
@@ -182,8 +185,9 @@ pub(crate) fn random() -> [u8; 16] {
 mod tests {
     use super::*;
 
-    /// Computed by an implementation of the published algorithm of its own, in another language, which gives the authors'
-    /// vectors for SipHash-2-4-128. Fingerprints that are kept somewhere depend on this.
+    /// Computed by an implementation of the published algorithm of its own, in another language,
+    /// which gives the authors' vectors for SipHash-2-4-128. Fingerprints that are kept somewhere
+    /// depend on this.
     #[test]
     fn a_fingerprint_is_siphash_1_3_128_and_stays_so() {
         let hasher = KeyHasher::new(std::array::from_fn(|byte| byte as u8));

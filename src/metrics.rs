@@ -104,8 +104,8 @@ impl Publisher {
     }
 
     /// Publishes a snapshot to the current recorder. Costs some fifty look-ups in it, besides what
-    /// `stats()` costs. Without a recorder it only keeps the snapshot: counts are complete in one that
-    /// is installed later. Descriptions go to the recorder of the first call.
+    /// `stats()` costs. Without a recorder it only keeps the snapshot: counts are complete in one
+    /// that is installed later. Descriptions go to the recorder of the first call.
     pub fn publish(&mut self, stats: &Stats) {
         let was_made_again = COUNTERS.iter().any(|counter| (counter.value)(stats) < (counter.value)(&self.last));
         let last = std::mem::replace(&mut self.last, stats.clone());

@@ -5,8 +5,8 @@ use crate::{Config, ConfigError, sync::DedupCache};
 
 /// One [`sync::DedupCache`](DedupCache) for each queue, made when the queue is first met.
 ///
-/// Each has its own configuration, watermark and secret: the same key in two queues is two keys, and a
-/// slow queue does not hold up the expiry of another.
+/// Each has its own configuration, watermark and secret: the same key in two queues is two keys,
+/// and a slow queue does not hold up the expiry of another.
 ///
 /// Shared by reference between threads. A lookup takes a sharded lock for some tens of nanoseconds;
 /// keep the handle that it returns rather than looking it up for every message.
@@ -36,8 +36,8 @@ impl Registry {
         Self::default()
     }
 
-    /// The queue's cache, made with `config` if there is none yet. For a queue that has one, `config`
-    /// is ignored.
+    /// The queue's cache, made with `config` if there is none yet. For a queue that has one,
+    /// `config` is ignored.
     ///
     /// # Errors
     ///
@@ -48,8 +48,8 @@ impl Registry {
 
     /// As [`get_or_create`](Self::get_or_create), for a cache that is made in another way, such as
     /// opened with a journal, for which each queue needs a directory of its own. While it is made,
-    /// lookups of some other queues wait. `make` must not use the registry itself, or it may wait for
-    /// its own end.
+    /// lookups of some other queues wait. `make` must not use the registry itself, or it may wait
+    /// for its own end.
     ///
     /// # Errors
     ///
@@ -86,8 +86,8 @@ impl Registry {
         self.caches.get(queue).map(|cache| cache.clone())
     }
 
-    /// Removes a queue's cache. Handles that are held elsewhere go on with it; its memory is freed with
-    /// the last one.
+    /// Removes a queue's cache. Handles that are held elsewhere go on with it; its memory is freed
+    /// with the last one.
     ///
     /// ```
     /// # use oncewheel::{Config, Horizon, Registry};

@@ -53,14 +53,14 @@ pub struct Stats {
     /// ([`WhenFull::EvictOldest`](crate::WhenFull::EvictOldest)), also while a journal was read.
     pub evicted: u64,
     /// With `evicted` above 0: every key whose message has this time or a later one is still held,
-    /// unless it expired, it was removed, or its time was clamped. A copy of an older message may be
-    /// answered `Fresh` again. It counts from when the cache was made or opened, as a journal does
-    /// not store evictions. Of several caches: the latest.
+    /// unless it expired, it was removed, or its time was clamped. A copy of an older message may
+    /// be answered `Fresh` again. It counts from when the cache was made or opened, as a journal
+    /// does not store evictions. Of several caches: the latest.
     pub complete_since: Option<Timestamp>,
     /// The current time, if known. Of several caches: the latest.
     pub now: Option<Timestamp>,
-    /// How far the queue has come, if known: nothing older is delivered any more. Of several caches:
-    /// the earliest of those that are known.
+    /// How far the queue has come, if known: nothing older is delivered any more. Of several
+    /// caches: the earliest of those that are known.
     pub watermark: Option<Timestamp>,
     /// How far the watermark lies behind `now`. Of several caches: the longest.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::optional"))]
@@ -116,12 +116,12 @@ impl AddAssign for Stats {
 /// A histogram of how far apart two copies of one message were, by their times, in powers of two of
 /// a millisecond.
 ///
-/// No key has a time of its own, so ages are rounded up: by up to twice the span of the times of the
-/// 31 keys that came together with the first copy's, and by no more than the width of its wheel
-/// slot, which is a 64th of the life that the key had left. In a steady stream that is milliseconds.
-/// In a sparse queue it is much more, above all in a `sync` cache, where the 31 keys are those of one
-/// shard: before you choose a horizon by it, run the command on a recording.
-/// (A key whose claim was committed after its deadline counts from then.)
+/// No key has a time of its own, so ages are rounded up: by up to twice the span of the times of
+/// the 31 keys that came together with the first copy's, and by no more than the width of its wheel
+/// slot, which is a 64th of the life that the key had left. In a steady stream that is
+/// milliseconds. In a sparse queue it is much more, above all in a `sync` cache, where the 31 keys
+/// are those of one shard: before you choose a horizon by it, run the command on a recording. (A
+/// key whose claim was committed after its deadline counts from then.)
 ///
 /// ```
 /// # use oncewheel::{Clock, Config, Horizon, Timestamp, unsync::DedupCache};

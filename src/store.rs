@@ -15,7 +15,8 @@ use std::time::Duration;
 /// * only a committed key is ever `Duplicate`;
 /// * a claim that is aborted is released, and its key is `Fresh` again. A claim that is dropped is
 ///   released at once, or when its lease ends;
-/// * with a lease, a claim may be taken over once the lease has ended, and its late commit is refused;
+/// * with a lease, a claim may be taken over once the lease has ended, and its late commit is
+///   refused;
 /// * a key is held until the watermark has passed its deadline, and no longer than
 ///   [`Guarantees`] states;
 /// * a delivery below the watermark whose key is not held is `TooOld`;
@@ -30,8 +31,8 @@ pub trait ClaimStore: Send + Sync {
     /// Why a call was refused.
     type Error: StoreError;
 
-    /// Claims a message for processing. `msg_time` is when the broker stored this copy; `None` counts
-    /// as now.
+    /// Claims a message for processing. `msg_time` is when the broker stored this copy; `None`
+    /// counts as now.
     ///
     /// # Errors
     ///
@@ -81,7 +82,8 @@ pub trait ClaimStore: Send + Sync {
     /// Those of the store; [`Refusal::WatermarkAhead`] if it lies too far ahead.
     fn observe(&self, min_msg_time: MinMsgTime) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Removes a committed key, so that its message can be processed again; `false` if it is not held.
+    /// Removes a committed key, so that its message can be processed again; `false` if it is not
+    /// held.
     ///
     /// # Errors
     ///
@@ -204,14 +206,14 @@ impl<T, E> Claimed<Result<T, E>> {
 /// [`disposition`](Claimed::disposition) tells what to do with the delivery. After an error do not
 /// acknowledge it.
 ///
-/// **An effect that had happened before the future was dropped happens again** with the next delivery,
-/// as after a crash between effect and commit. Give the handler a timeout of its own if its effect must
-/// not be cut off, and drop the whole future only to end the process.
+/// **An effect that had happened before the future was dropped happens again** with the next
+/// delivery, as after a crash between effect and commit. Give the handler a timeout of its own if
+/// its effect must not be cut off, and drop the whole future only to end the process.
 ///
 /// # Errors
 ///
-/// Those of the store. With [`Refusal::ClaimLost`] the handler outlived its lease and another delivery
-/// took the claim over: the effect may have happened twice.
+/// Those of the store. With [`Refusal::ClaimLost`] the handler outlived its lease and another
+/// delivery took the claim over: the effect may have happened twice.
 ///
 /// ```
 /// use oncewheel::{Claimed, Config, Disposition, Horizon, Timestamp, process_once, sync::DedupCache};
@@ -245,7 +247,8 @@ pub async fn process_once<S: ClaimStore, T, E>(
             let result = handler().await;
             match result {
                 Ok(_) => store.commit(claim).await?,
-                // If it fails, the claim is released when its lease ends: the handler's error matters.
+                // If it fails, the claim is released when its lease ends: the handler's error
+                // matters.
                 Err(_) => drop(store.abort(claim).await),
             }
             Ok(Claimed::Fresh(result))
@@ -257,8 +260,8 @@ pub async fn process_once<S: ClaimStore, T, E>(
 }
 
 /// In memory, or with a journal. Calls are ready at once, but for commits with a journal
-/// ([`commit_async`](sync::Claim::commit_async)). `observe` and `remove` with a journal write from the
-/// calling thread: they are rare.
+/// ([`commit_async`](sync::Claim::commit_async)). `observe` and `remove` with a journal write from
+/// the calling thread: they are rare.
 impl ClaimStore for sync::DedupCache {
     type Claim = sync::Claim;
     type Error = Error;

@@ -66,7 +66,8 @@ impl Timestamp {
         self.0.checked_add(u64::try_from(duration.as_millis()).ok()?).map(Self)
     }
 
-    /// This moment less `duration`, of which a part of a millisecond is ignored; `None` before 1970.
+    /// This moment less `duration`, of which a part of a millisecond is ignored; `None` before
+    /// 1970.
     #[must_use]
     pub fn checked_sub(self, duration: Duration) -> Option<Self> {
         self.0.checked_sub(u64::try_from(duration.as_millis()).ok()?).map(Self)

@@ -66,9 +66,9 @@ use std::hash::Hash;
 /// consumer, RabbitMQ's streams and NATS ordered consumers.
 ///
 /// * **Competing consumers** (several readers of one queue): not sufficient. One of them receives
-///   messages and dies, the others have gone on, and what comes back is below their watermark: it is
-///   answered `TooOld`, though it was never processed. Pass the broker's own number to `observe`, or
-///   leave `observe` out and set [`max_retention`](crate::Horizon::max_retention).
+///   messages and dies, the others have gone on, and what comes back is below their watermark: it
+///   is answered `TooOld`, though it was never processed. Pass the broker's own number to
+///   `observe`, or leave `observe` out and set [`max_retention`](crate::Horizon::max_retention).
 /// * **RabbitMQ**: a queue with `x-single-active-consumer`, whose consumer hands over by closing
 ///   its channel. One that only cancels keeps what it has not acknowledged, while the next one goes
 ///   on.

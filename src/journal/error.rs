@@ -6,9 +6,9 @@ use std::{fmt, io};
 
 /// Why a journal could not be opened or written.
 ///
-/// [`kind`](Self::kind) is for programs. The message is for people: it names the file and tells what
-/// to do. The [`source`](std::error::Error::source) is the [`io::Error`], where the system reported
-/// one.
+/// [`kind`](Self::kind) is for programs. The message is for people: it names the file and tells
+/// what to do. The [`source`](std::error::Error::source) is the [`io::Error`], where the system
+/// reported one.
 ///
 /// ```
 /// use oncewheel::journal::{Durability, ErrorKind};
@@ -45,8 +45,8 @@ pub enum ErrorKind {
     /// Another process, or another cache in this one, has the directory open: try again later, or
     /// wait longer ([`OpenOptions::lock_timeout`](super::OpenOptions::lock_timeout)).
     Locked,
-    /// The cache was closed. Nothing more is committed here; the directory may belong to another cache
-    /// now.
+    /// The cache was closed. Nothing more is committed here; the directory may belong to another
+    /// cache now.
     Closed,
     /// The journal was written under another secret than
     /// [`Config::secret`](crate::Config#structfield.secret) gives.
@@ -54,8 +54,8 @@ pub enum ErrorKind {
     /// The file with the secret is missing or damaged, and without it the keys in the journal mean
     /// nothing.
     SecretMissing,
-    /// Something in the journal is unreadable, and [`OpenMode::Strict`](super::OpenMode::Strict) was
-    /// chosen.
+    /// Something in the journal is unreadable, and [`OpenMode::Strict`](super::OpenMode::Strict)
+    /// was chosen.
     Damaged,
     /// A later version of this library wrote the journal.
     UnsupportedVersion,

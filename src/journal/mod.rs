@@ -1,10 +1,11 @@
 //! What survives a restart: committed keys, appended to segments in a directory.
 //!
-//! Lookups are answered from memory alone. The journal is written, and read when a cache is opened or
-//! a segment is rewritten. A whole segment is removed when its last key has expired. So the journal
-//! asks a file system only to append, sync, create and unlink.
+//! Lookups are answered from memory alone. The journal is written, and read when a cache is opened
+//! or a segment is rewritten. A whole segment is removed when its last key has expired. So the
+//! journal asks a file system only to append, sync, create and unlink.
 //!
-//! A cache keeps one if it is opened in a directory: [`sync::DedupCache::open`](crate::sync::DedupCache::open).
+//! A cache keeps one if it is opened in a directory:
+//! [`sync::DedupCache::open`](crate::sync::DedupCache::open).
 
 mod cache;
 mod error;

@@ -1,4 +1,5 @@
-//! Opening a journal: find the secret, fill the cache from the segments, quarantine what is damaged.
+//! Opening a journal: find the secret, fill the cache from the segments, quarantine what is
+//! damaged.
 
 use super::reading::{Found, Read, Source, check_secret, read_all, read_whole};
 use super::record::{HEADER_BYTES, Header, HeaderError};
@@ -12,8 +13,8 @@ const SECRET_MAGIC: [u8; 8] = *b"oncewsec";
 /// Of the file: the same twice over.
 const SECRET_COPY_BYTES: usize = 32;
 
-/// Opens the journal of a cache, which `make` makes with the secret, and fills the cache. `given` is
-/// the secret of the configuration, `span` the horizon in milliseconds.
+/// Opens the journal of a cache, which `make` makes with the secret, and fills the cache. `given`
+/// is the secret of the configuration, `span` the horizon in milliseconds.
 pub(crate) fn open<C: Cache>(
     storage: Box<dyn Storage>,
     given: Option<[u8; 16]>,

@@ -27,11 +27,11 @@ use std::time::Duration;
 pub enum Durability {
     /// Nothing: no journal is kept, and the directory is not touched. A restart loses every key.
     Memory,
-    /// When `commit` or `insert` returns, a crash of the process loses nothing: the operating system
-    /// has the key, by one `write` for each call or batch. Now and then there is an `fdatasync`
-    /// before a segment is removed. *Not promised:* a crash of the machine or a loss of power may
-    /// lose what the system had not written yet, the last half minute or so. Those keys are `Fresh`
-    /// again, and a `remove` of that time is undone.
+    /// When `commit` or `insert` returns, a crash of the process loses nothing: the operating
+    /// system has the key, by one `write` for each call or batch. Now and then there is an
+    /// `fdatasync` before a segment is removed. *Not promised:* a crash of the machine or a loss of
+    /// power may lose what the system had not written yet, the last half minute or so. Those keys
+    /// are `Fresh` again, and a `remove` of that time is undone.
     Process,
     /// A loss of power loses nothing either: `commit` and `insert` return after `fdatasync`. Calls
     /// that wait at the same time share one, and a batch takes one, so use batches or many threads.
@@ -55,9 +55,9 @@ impl fmt::Display for Durability {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OpenMode {
-    /// Take everything that is readable and report the rest ([`Recovery::damage`]). A truncated tail,
-    /// left by a crash in a write for which no call had returned, is quarantined in a file that ends
-    /// in `.damaged`.
+    /// Take everything that is readable and report the rest ([`Recovery::damage`]). A truncated
+    /// tail, left by a crash in a write for which no call had returned, is quarantined in a file
+    /// that ends in `.damaged`.
     #[default]
     Recover,
     /// Refuse, with [`ErrorKind::Damaged`](super::ErrorKind::Damaged), and change nothing. It also
@@ -105,8 +105,8 @@ pub struct OpenOptions<'a> {
 }
 
 impl<'a> OpenOptions<'a> {
-    /// [`Durability::Process`]; recover what is readable; wait half a second for the directory; report no
-    /// progress.
+    /// [`Durability::Process`]; recover what is readable; wait half a second for the directory;
+    /// report no progress.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -124,10 +124,10 @@ impl<'a> OpenOptions<'a> {
         self
     }
 
-    /// How long to wait for the directory while another cache has it open; by default half a second, in
-    /// steps of 20 ms. Zero tries once, for callers that must not block. (A child process has a copy of
-    /// every open file between its `fork` and its `exec`, and so of a lock that was released just now:
-    /// try again.)
+    /// How long to wait for the directory while another cache has it open; by default half a
+    /// second, in steps of 20 ms. Zero tries once, for callers that must not block. (A child
+    /// process has a copy of every open file between its `fork` and its `exec`, and so of a lock
+    /// that was released just now: try again.)
     #[must_use]
     pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
@@ -141,7 +141,8 @@ impl<'a> OpenOptions<'a> {
         self
     }
 
-    /// Calls `on_progress` as the journal is read: after every few thousand keys, and once at the end.
+    /// Calls `on_progress` as the journal is read: after every few thousand keys, and once at the
+    /// end.
     #[must_use]
     pub fn on_progress(mut self, on_progress: impl FnMut(OpenProgress) + 'a) -> Self {
         self.on_progress = Some(Box::new(on_progress));
@@ -194,8 +195,8 @@ pub struct Recovery {
     pub keys_read: u64,
     /// Keys that the cache holds again.
     pub keys_restored: usize,
-    /// What could not be read. A key that stood there is `Fresh` again, and a `remove` that stood there
-    /// is undone. No other answer is affected.
+    /// What could not be read. A key that stood there is `Fresh` again, and a `remove` that stood
+    /// there is undone. No other answer is affected.
     pub damage: Vec<Damage>,
 }
 
@@ -209,8 +210,8 @@ pub struct Damage {
     pub offset: u64,
     /// How many they are.
     pub bytes: u64,
-    /// Where they are quarantined, if they were the segment's tail. Such a file is for people to look
-    /// at and to delete. On a full disk they stay where they are.
+    /// Where they are quarantined, if they were the segment's tail. Such a file is for people to
+    /// look at and to delete. On a full disk they stay where they are.
     pub quarantined_in: Option<PathBuf>,
 }
 

@@ -81,8 +81,8 @@ pub(super) fn read_all(source: Source<'_>, cache: &mut dyn Cache, options: OpenO
         damage: Vec::new(),
     };
     if reading.cache.evicts() {
-        // In the order in which they came, or older keys evict the newest. Tombstones and watermarks
-        // must be known before any key is read, and they are in later segments.
+        // In the order in which they came, or older keys evict the newest. Tombstones and
+        // watermarks must be known before any key is read, and they are in later segments.
         reading.read_all_marks()?;
         files.iter().rev().try_for_each(|(number, _)| reading.read_segment(*number))?;
     } else {
@@ -122,8 +122,8 @@ struct Reading<'a> {
     watermark: u64,
     /// The greatest.
     sequence: u64,
-    /// Of each removed key the sequence of its last tombstone, and whether a later frame has the key
-    /// again.
+    /// Of each removed key the sequence of its last tombstone, and whether a later frame has the
+    /// key again.
     tombstones: HashMap<Fingerprint, (u64, bool)>,
     segments: Vec<Segment>,
     damage: Vec<Found>,
@@ -197,8 +197,8 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Everything but the keys: what is known before they are restored need not be undone, and takes
-    /// no quota meanwhile.
+    /// Everything but the keys: what is known before they are restored need not be undone, and
+    /// takes no quota meanwhile.
     fn read_marks(&mut self, bytes: &[u8], salt: u64) {
         for frame in frames(bytes, salt) {
             self.sequence = self.sequence.max(frame.mark.sequence);
@@ -233,9 +233,9 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Removes the keys that have a tombstone, unless they were committed again after it: a rewritten
-    /// frame may be older than the segment that it is in. There are seldom any, so this is a second
-    /// pass rather than a burden on the first.
+    /// Removes the keys that have a tombstone, unless they were committed again after it: a
+    /// rewritten frame may be older than the segment that it is in. There are seldom any, so this
+    /// is a second pass rather than a burden on the first.
     fn apply_tombstones(&mut self) -> Result<(), Error> {
         if self.tombstones.is_empty() {
             return Ok(());

@@ -80,7 +80,8 @@ impl Shared {
         if self.is_poisoned.load(Relaxed) { self.with_writer(|writer| writer.check()) } else { Ok(()) }
     }
 
-    /// As [`Writer::maintain`], unless another thread has the writer; if `is_due_only`, when it is due.
+    /// As [`Writer::maintain`], unless another thread has the writer; if `is_due_only`, when it is
+    /// due.
     pub(crate) fn maintain(&self, cache: &dyn Cache, watermark: u64, steps: u64, is_due_only: bool) {
         if let Some(mut writer) = self.writer.try_lock()
             && (writer.is_due() || !is_due_only)

@@ -14,8 +14,8 @@ use std::io::ErrorKind;
 const STEP_BYTES: usize = 1 << 16;
 /// Steps that `advance` and `observe` take.
 pub(crate) const STEPS_PER_PROGRESS: u64 = 4;
-/// Steps that an opening takes: as many small segments become one, where a cache is opened for a few
-/// keys at a time.
+/// Steps that an opening takes: as many small segments become one, where a cache is opened for a
+/// few keys at a time.
 pub(crate) const STEPS_PER_OPENING: u64 = 16;
 /// Segments allowed besides those of full size: each is a file to be opened and read.
 const SEGMENTS_MAX: u64 = 32;
@@ -23,8 +23,9 @@ const SEGMENTS_MAX: u64 = 32;
 const _: () = assert!(STEP_BYTES > FRAME_BYTES_MAX, "a step gets at least one frame further");
 
 impl Writer {
-    /// Removes what is not needed any more, in up to `steps` steps of bounded work, or as many more as
-    /// the bytes appended since make necessary. What fails is tried again: it only keeps keys longer.
+    /// Removes what is not needed any more, in up to `steps` steps of bounded work, or as many more
+    /// as the bytes appended since make necessary. What fails is tried again: it only keeps keys
+    /// longer.
     pub(crate) fn maintain(&mut self, cache: &dyn Cache, watermark: u64, steps: u64) {
         let steps = steps.max(self.appended_bytes / MAINTENANCE_BYTES);
         self.appended_bytes = 0;
@@ -54,8 +55,8 @@ impl Writer {
         if past.is_empty() {
             return Ok(());
         }
-        // The watermark that expired them is synced first: after a crash, nothing is missing that it
-        // does not account for. Where the disk is too full even for that, one segment is removed
+        // The watermark that expired them is synced first: after a crash, nothing is missing that
+        // it does not account for. Where the disk is too full even for that, one segment is removed
         // before it, since no copy of its keys is delivered any more; but not the newest one, which
         // holds the watermark.
         if let Err(error) = self.sync_all(watermark) {
@@ -84,8 +85,8 @@ impl Writer {
         removed.map_err(|error| self.storage.failure("remove", &name, error))
     }
 
-    /// Rewrites the oldest segment a step further: its keys that are still held are appended. With the
-    /// oldest first, one pass over all of them writes the live keys once and frees the rest.
+    /// Rewrites the oldest segment a step further: its keys that are still held are appended. With
+    /// the oldest first, one pass over all of them writes the live keys once and frees the rest.
     pub(super) fn rewrite_some(&mut self, cache: &dyn Cache, watermark: u64) -> Result<(), Error> {
         let (number, offset) = self.rewriting.take().unwrap_or((0, HEADER_BYTES as u64));
         let mut sealed = self.sealed.iter_mut().filter(|segment| !segment.is_damaged && segment.number >= number);
@@ -175,8 +176,9 @@ impl Step {
         }
     }
 
-    /// Drops tombstones that cover nothing, as they are older than every key elsewhere, of which the
-    /// least sequence is `first`. Of a key that was appended more than once, keeps the latest time.
+    /// Drops tombstones that cover nothing, as they are older than every key elsewhere, of which
+    /// the least sequence is `first`. Of a key that was appended more than once, keeps the latest
+    /// time.
     fn tidy(&mut self, first: u64) {
         let kept = self.others.iter().filter(|(kind, ..)| *kind == Kind::Keys);
         let first = kept.map(|(_, sequence, _)| *sequence).fold(first, u64::min);

@@ -274,8 +274,8 @@ impl Writer {
     }
 
     /// After a failed sync a file is never trusted again: the system may have dropped what it could
-    /// not write, and report success the next time. What the file held before is on disk; the frames
-    /// go to a new file.
+    /// not write, and report success the next time. What the file held before is on disk; the
+    /// frames go to a new file.
     fn move_to_another(&mut self, active: Active, latest: u64, error: io::Error) -> Result<(), Error> {
         let name = active.segment.name();
         let failure = self.storage.failure("sync", &name, error);
@@ -357,8 +357,8 @@ impl Writer {
         }
     }
 
-    /// Called before anything is removed on account of what was written: that then outlasts a loss of
-    /// power, whatever the durability. The system has written most of it by then.
+    /// Called before anything is removed on account of what was written: that then outlasts a loss
+    /// of power, whatever the durability. The system has written most of it by then.
     pub(super) fn sync_all(&mut self, watermark: u64) -> Result<(), Error> {
         if self.active.is_none() || self.watermark < watermark {
             let mark = Draft { kind: Kind::Keys, sequence: None, entries: &[], latest: 0 };
@@ -376,7 +376,8 @@ impl Writer {
             _ => Ok(()),
         };
         if active.is_err() {
-            // As in `move_to_another`, but nothing was promised that would have to be written again.
+            // As in `move_to_another`, but nothing was promised that would have to be written
+            // again.
             self.active.take().into_iter().for_each(|active| self.sealed.push(active.segment));
         } else if let Some(active) = &mut self.active {
             active.is_synced = true;

@@ -130,10 +130,11 @@ impl Sorted {
         }
     }
 
-    /// Inserts every shard's entries, for which `quota` was set aside; how much of it was not needed.
+    /// Inserts every shard's entries, for which `quota` was set aside; how much of it was not
+    /// needed.
     ///
-    /// A shard that another thread has locked is left for later, rather than waited for while others
-    /// are free.
+    /// A shard that another thread has locked is left for later, rather than waited for while
+    /// others are free.
     fn insert(
         &mut self,
         shards: &Shards,

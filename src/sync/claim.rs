@@ -5,7 +5,8 @@ use crate::Error;
 use crate::engine::ClaimId;
 use std::sync::Arc;
 
-/// The right to process one message: what [`DedupCache::claim`](super::DedupCache::claim) hands out.
+/// The right to process one message: what [`DedupCache::claim`](super::DedupCache::claim) hands
+/// out.
 ///
 /// It owns a handle to its cache, so that it can be sent to another thread and live across an
 /// `.await`. Dropped without a [`commit`](Self::commit), in a panic too, it is released, and a
@@ -28,9 +29,9 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// [`Error::ClaimLost`] if the claim outlived its lease and was taken over, or was swept because
-    /// no copy can come any more. With a journal, [`Error::Journal`]: the claim is released. In both
-    /// cases do not acknowledge.
+    /// [`Error::ClaimLost`] if the claim outlived its lease and was taken over, or was swept
+    /// because no copy can come any more. With a journal, [`Error::Journal`]: the claim is
+    /// released. In both cases do not acknowledge.
     ///
     /// ```
     /// # use oncewheel::{Claimed, Config, Error, Horizon, sync::DedupCache};
@@ -49,12 +50,12 @@ impl Claim {
         self.owner.commit(&id)
     }
 
-    /// As [`commit`](Self::commit), for async tasks: no thread of their runtime waits for a disk. Without a
-    /// journal it is ready at once.
+    /// As [`commit`](Self::commit), for async tasks: no thread of their runtime waits for a disk.
+    /// Without a journal it is ready at once.
     ///
-    /// With a journal, a thread of the cache writes what tasks commit, and any number of them share one
-    /// write and one sync. The first call starts the thread. It ends with the last handle and claim of
-    /// the cache, which wait for it, and needs no runtime.
+    /// With a journal, a thread of the cache writes what tasks commit, and any number of them share
+    /// one write and one sync. The first call starts the thread. It ends with the last handle and
+    /// claim of the cache, which wait for it, and needs no runtime.
     ///
     /// A future that is dropped before it was polled releases the claim. Dropped later, it changes
     /// nothing: the commit is carried out, and if it fails the claim is released.
@@ -89,8 +90,8 @@ impl Claim {
         self.id
     }
 
-    /// What `owner` is to commit. A claim of another cache is dropped here, which releases it there, and
-    /// its shards do not know its identity.
+    /// What `owner` is to commit. A claim of another cache is dropped here, which releases it
+    /// there, and its shards do not know its identity.
     pub(super) fn hand_over(mut self, owner: &Arc<Owner>) -> ClaimId {
         self.is_open = !Arc::ptr_eq(&self.owner, owner);
         self.id

@@ -1,5 +1,5 @@
-//! Commits that no async task waits for in its own thread: tasks leave what they commit in a queue, and
-//! a thread of the cache writes it.
+//! Commits that no async task waits for in its own thread: tasks leave what they commit in a queue,
+//! and a thread of the cache writes it.
 //!
 //! ```text
 //! task ── begin_commit, append to the queue ──► Waiting ── poll ──► Pending, its waker is kept
@@ -49,8 +49,8 @@ struct State {
 }
 
 impl Queue {
-    /// Starts the thread, which carries out what it `take`s, if there is none yet. Once the queue is
-    /// closed, or if there can be no thread, `begun` is handed back.
+    /// Starts the thread, which carries out what it `take`s, if there is none yet. Once the queue
+    /// is closed, or if there can be no thread, `begun` is handed back.
     pub(super) fn submit(
         &self,
         begun: Begun,
@@ -76,9 +76,9 @@ impl Queue {
 
     /// What waits, for the thread; `None` once the queue is closed and empty.
     ///
-    /// Tasks whose commits have just been carried out come back soon. Where a write is slow, the first of
-    /// them should not be written alone: so the thread lets up to `expected` of them come, for as long
-    /// as `patience`.
+    /// Tasks whose commits have just been carried out come back soon. Where a write is slow, the
+    /// first of them should not be written alone: so the thread lets up to `expected` of them come,
+    /// for as long as `patience`.
     pub(super) fn take(&self, expected: usize, patience: Duration) -> Option<(Begun, Vec<Arc<Ticket>>)> {
         let mut state = self.state.lock();
         self.has_changed.wait_while(&mut state, |state| state.tickets.is_empty() && !state.is_closed);
@@ -99,7 +99,8 @@ impl Queue {
         let thread = state.thread.take();
         drop(state);
         self.has_changed.notify_all();
-        // The thread itself may drop the last handle, with the task that it wakes. It ends by itself.
+        // The thread itself may drop the last handle, with the task that it wakes. It ends by
+        // itself.
         if let Some(thread) = thread
             && thread.thread().id() != thread::current().id()
         {

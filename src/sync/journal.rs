@@ -2,8 +2,9 @@
 //! keys of a call are in flight to all others.
 //!
 //! A commit keeps its claim, in a state that does not expire, until the key is in the journal, and
-//! inserts the key then. An `insert` cannot wait so long: its key would be looked up among the claims
-//! by every delivery. It inserts first and marks the key pending, which only a duplicate looks at.
+//! inserts the key then. An `insert` cannot wait so long: its key would be looked up among the
+//! claims by every delivery. It inserts first and marks the key pending, which only a duplicate
+//! looks at.
 
 use super::batch::{self, PendingCall};
 use super::commits::{Begun, Queue};
@@ -68,8 +69,8 @@ impl Journal {
             let inserted = batch::insert(shards, part, verdicts, Some(&mut call));
             let answers = &verdicts[first..];
             let fresh = || part.iter().zip(answers).filter(|(_, verdict)| **verdict == Verdict::Fresh);
-            // A time may be clamped to a later one here than in memory: late is safe. The first `now`
-            // of a manual clock brings the ceiling down.
+            // A time may be clamped to a later one here than in memory: late is safe. The first
+            // `now` of a manual clock brings the ceiling down.
             let ceiling = ceiling.max(shards.published.ceiling());
             fresh().for_each(|((key, time), _)| ops.insert(*key, time.as_millis().min(ceiling)));
             let committed = if ops.is_empty() { Ok(()) } else { self.commit_ops(shards, &mut ops) };

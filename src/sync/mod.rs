@@ -64,10 +64,10 @@ impl DedupCache {
         Ok(Self::with(Core { shards, journal: None }))
     }
 
-    /// A cache that knows what it held when it was last open in `dir`, and keeps a journal there; see
-    /// the [crate documentation](crate#restarts). `options` is a [`Durability`], or [`OpenOptions`] to
-    /// choose also what is done about damage. With [`Durability::Memory`] it is a [`new`](Self::new)
-    /// cache, and `dir` is not touched.
+    /// A cache that knows what it held when it was last open in `dir`, and keeps a journal there;
+    /// see the [crate documentation](crate#restarts). `options` is a [`Durability`], or
+    /// [`OpenOptions`] to choose also what is done about damage. With [`Durability::Memory`] it is
+    /// a [`new`](Self::new) cache, and `dir` is not touched.
     ///
     /// Reads the journal: some 100 ns a key. Damaged bytes are skipped and reported by
     /// [`recovery`](Self::recovery). The horizon may differ from last time. With a longer one, keys
@@ -77,7 +77,8 @@ impl DedupCache {
     /// and stored there, in a file that only its owner may read.
     ///
     /// Threads that commit while another writes are written together next: with
-    /// [`Durability::Power`], many share one sync. Until a key is written, its copies are `InFlight`.
+    /// [`Durability::Power`], many share one sync. Until a key is written, its copies are
+    /// `InFlight`.
     ///
     /// # Errors
     ///
@@ -130,18 +131,19 @@ impl DedupCache {
         Self { core, owner }
     }
 
-    /// Ends the cache and frees its directory, so that another process can open it, even while handles and
-    /// claims live on in this one. Commits under way are carried out first. After that, every call that
-    /// would change the journal is refused with [`ErrorKind::Closed`], and a key that was not committed is
-    /// `Fresh` to the heir. Does nothing without a journal, or a second time.
+    /// Ends the cache and frees its directory, so that another process can open it, even while
+    /// handles and claims live on in this one. Commits under way are carried out first. After that,
+    /// every call that would change the journal is refused with [`ErrorKind::Closed`], and a key
+    /// that was not committed is `Fresh` to the heir. Does nothing without a journal, or a second
+    /// time.
     ///
-    /// Dropping the last handle and the last claim frees the directory, too. Blocks while commits are under
-    /// way.
+    /// Dropping the last handle and the last claim frees the directory, too. Blocks while commits
+    /// are under way.
     ///
     /// # Errors
     ///
-    /// [`Error::Journal`] if the watermark could not be written, which loses nothing. The directory is free
-    /// in any case.
+    /// [`Error::Journal`] if the watermark could not be written, which loses nothing. The directory
+    /// is free in any case.
     ///
     /// ```
     /// use oncewheel::{Claimed, Config, Error, Horizon, sync::DedupCache};
@@ -211,8 +213,8 @@ impl DedupCache {
     /// # Errors
     ///
     /// [`Error::Full`] at the first entry that finds no quota: `verdicts` then holds the answers of
-    /// those before it, which stand; the rest were not touched. With a journal, [`Error::Journal`] in
-    /// the same way, after a multiple of 16,384 of them: so many are written at once.
+    /// those before it, which stand; the rest were not touched. With a journal, [`Error::Journal`]
+    /// in the same way, after a multiple of 16,384 of them: so many are written at once.
     ///
     /// ```
     /// # use oncewheel::{Config, Horizon, Timestamp, Verdict, sync::DedupCache};
@@ -229,11 +231,12 @@ impl DedupCache {
         self.core.insert_batch(entries, verdicts)
     }
 
-    /// Claims a message for processing. On `Fresh`: effect, then [`Claim::commit`], then acknowledge.
-    /// Dropping the claim, in a panic too, releases it, and a redelivery will be `Fresh` again.
+    /// Claims a message for processing. On `Fresh`: effect, then [`Claim::commit`], then
+    /// acknowledge. Dropping the claim, in a panic too, releases it, and a redelivery will be
+    /// `Fresh` again.
     ///
-    /// `msg_time` as in [`insert`](Self::insert). The claim owns what it needs, so that it can go to
-    /// another thread or live across an `.await`.
+    /// `msg_time` as in [`insert`](Self::insert). The claim owns what it needs, so that it can go
+    /// to another thread or live across an `.await`.
     ///
     /// # Errors
     ///
@@ -257,16 +260,16 @@ impl DedupCache {
         Ok(claimed.map(|id| Claim::new(Arc::clone(&self.owner), id)))
     }
 
-    /// Claims, runs `handler` if the delivery is fresh, and commits. If the handler returns `Err` or
-    /// panics, the claim is released. `Fresh` holds what the handler returned. Acknowledge on
+    /// Claims, runs `handler` if the delivery is fresh, and commits. If the handler returns `Err`
+    /// or panics, the claim is released. `Fresh` holds what the handler returned. Acknowledge on
     /// `Fresh(Ok(_))` and on `Duplicate`.
     ///
     /// # Errors
     ///
     /// As [`claim`](Self::claim); and [`Error::ClaimLost`] if the handler outlived the lease and
-    /// another delivery took the claim over: its effect may have happened twice, and the message must
-    /// not be acknowledged here. What the handler returned is then dropped; where it is needed, use
-    /// [`claim`](Self::claim).
+    /// another delivery took the claim over: its effect may have happened twice, and the message
+    /// must not be acknowledged here. What the handler returned is then dropped; where it is
+    /// needed, use [`claim`](Self::claim).
     ///
     /// ```
     /// # use oncewheel::{Claimed, Config, Horizon, sync::DedupCache};
@@ -294,13 +297,13 @@ impl DedupCache {
         })
     }
 
-    /// Commits many claims with one write, and with [`Durability::Power`] one sync: best for a thread
-    /// that holds many. The answer tells which claims were lost, as [`Claim::commit`] would: do not
-    /// acknowledge those. The claims must be of this cache; a claim of another cache is released and
-    /// counts as lost.
+    /// Commits many claims with one write, and with [`Durability::Power`] one sync: best for a
+    /// thread that holds many. The answer tells which claims were lost, as [`Claim::commit`] would:
+    /// do not acknowledge those. The claims must be of this cache; a claim of another cache is
+    /// released and counts as lost.
     ///
-    /// What waits to be committed is not acknowledged: `min_msg_time` must not pass it meanwhile. If
-    /// it is a consumer's read position it would, and after a crash such messages are `TooOld`.
+    /// What waits to be committed is not acknowledged: `min_msg_time` must not pass it meanwhile.
+    /// If it is a consumer's read position it would, and after a crash such messages are `TooOld`.
     ///
     /// # Errors
     ///
@@ -326,8 +329,8 @@ impl DedupCache {
         Ok(Committed::except(self.owner.commit_async(&ids).await?))
     }
 
-    /// The fingerprint of a key under this cache's secret, for [`insert_batch`](Self::insert_batch).
-    /// Takes some 10 to 20 ns for short keys, and no lock.
+    /// The fingerprint of a key under this cache's secret, for
+    /// [`insert_batch`](Self::insert_batch). Takes some 10 to 20 ns for short keys, and no lock.
     #[inline]
     #[must_use]
     pub fn fingerprint(&self, key: impl Key) -> Fingerprint {
@@ -340,9 +343,9 @@ impl DedupCache {
         self.core.shards.key_hasher
     }
 
-    /// Reports the broker's oldest unconsumed message, which moves the watermark. Call it whenever the
-    /// broker reports it, from any thread: once a second is enough. Reclaims a bounded number of
-    /// expired keys.
+    /// Reports the broker's oldest unconsumed message, which moves the watermark. Call it whenever
+    /// the broker reports it, from any thread: once a second is enough. Reclaims a bounded number
+    /// of expired keys.
     ///
     /// # Errors
     ///
@@ -363,8 +366,8 @@ impl DedupCache {
         self.core.progress(|progress| progress.observe(min_msg_time))
     }
 
-    /// Moves a [manual clock](crate::Clock::Manual) to `now`; never back. Reclaims a bounded number of
-    /// expired keys.
+    /// Moves a [manual clock](crate::Clock::Manual) to `now`; never back. Reclaims a bounded number
+    /// of expired keys.
     ///
     /// # Errors
     ///
@@ -384,9 +387,9 @@ impl DedupCache {
         self.core.progress(|progress| progress.advance(now))
     }
 
-    /// Reads the system clock and reclaims a bounded number of expired keys. Every call does some of
-    /// this; call it now and then while the queue is idle, so that expired keys are given back. A
-    /// manual clock stays where it is.
+    /// Reads the system clock and reclaims a bounded number of expired keys. Every call does some
+    /// of this; call it now and then while the queue is idle, so that expired keys are given back.
+    /// A manual clock stays where it is.
     ///
     /// # Errors
     ///
@@ -438,10 +441,10 @@ impl DedupCache {
         self.core.remove(self.fingerprint(key))
     }
 
-    /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus at
-    /// a time, of each shard, some tens of microseconds under each shard's lock. Returns whether there
-    /// may be more to give back. Call it now and then, or until it returns `false`. Nothing calls it
-    /// for you, as memory that is kept makes the next burst cheaper.
+    /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus
+    /// at a time, of each shard, some tens of microseconds under each shard's lock. Returns whether
+    /// there may be more to give back. Call it now and then, or until it returns `false`. Nothing
+    /// calls it for you, as memory that is kept makes the next burst cheaper.
     ///
     /// ```
     /// # use oncewheel::{Clock, Config, Horizon, MinMsgTime, Timestamp, sync::DedupCache};
@@ -472,8 +475,8 @@ impl DedupCache {
         self.len() == 0
     }
 
-    /// A snapshot of the counters. Takes each shard's lock in turn, some microseconds at millions of
-    /// keys.
+    /// A snapshot of the counters. Takes each shard's lock in turn, some microseconds at millions
+    /// of keys.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = front::stats(&self.core.shards.progress.lock());

@@ -5,9 +5,9 @@
 //! DedupCache ───────────────────────Arc───► Core
 //! ```
 //!
-//! That thread must not keep the cache alive: the last handle or claim drops the owner, which ends the
-//! thread and waits for it. A handle has a way of its own to the core, as one more step there would
-//! show on the hot path (`sync::insert` took 1.16 of the time).
+//! That thread must not keep the cache alive: the last handle or claim drops the owner, which ends
+//! the thread and waits for it. A handle has a way of its own to the core, as one more step there
+//! would show on the hot path (`sync::insert` took 1.16 of the time).
 
 use super::batch;
 use super::journal::Journal;
@@ -154,8 +154,8 @@ impl Core {
         self.shards.with_caught_up(claim.hash, |shard| shard.commit(claim))
     }
 
-    /// `lost` hears, by position, of the claims that were lost. After an error none is committed, and
-    /// all are released.
+    /// `lost` hears, by position, of the claims that were lost. After an error none is committed,
+    /// and all are released.
     pub(super) fn commit_all(&self, claims: &[ClaimId], mut lost: impl FnMut(usize)) -> Result<(), Error> {
         if let Some(journal) = &self.journal {
             return Ok(journal.commit(&self.shards, claims, lost)?);

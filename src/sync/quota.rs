@@ -7,8 +7,8 @@ use crate::locks::Ordering::{Acquire, Relaxed, Release};
 
 const PORTION_MAX: usize = 1024;
 
-/// Quota that no shard has, and the part of it that batches under way have borrowed. Both are in one
-/// word, so that they are read in the same moment.
+/// Quota that no shard has, and the part of it that batches under way have borrowed. Both are in
+/// one word, so that they are read in the same moment.
 ///
 /// ```text
 /// bit   63 .. 32   31 .. 0
@@ -33,8 +33,8 @@ impl Spare {
         (self.word.load(Relaxed) & LEFT) as usize
     }
 
-    /// Quota left, and lent, both of one moment: after `return_unused` of every batch that is seen to
-    /// have lent nothing.
+    /// Quota left, and lent, both of one moment: after `return_unused` of every batch that is seen
+    /// to have lent nothing.
     pub(super) fn left_and_lent(&self) -> (usize, usize) {
         let word = self.word.load(Acquire);
         ((word & LEFT) as usize, (word >> LENT) as usize)
@@ -49,7 +49,8 @@ impl Spare {
 
     /// Takes back what a batch has not used of the quota lent to it.
     pub(super) fn return_unused(&self, lent: usize, unused: usize) {
-        // Ordered after the batch's changes to the shards: who sees that nothing is lent sees those.
+        // Ordered after the batch's changes to the shards: who sees that nothing is lent sees
+        // those.
         self.word.fetch_sub(((lent as u64) << LENT) - unused as u64, Release);
     }
 

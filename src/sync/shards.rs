@@ -39,8 +39,9 @@ pub(super) struct Local {
     countdown: ClockCountdown,
 }
 
-/// What every call reads of [`Progress`], without its lock. A stale value is safe: a lower watermark
-/// expires less, and whoever meets the ceiling asks the progress. So no order between them is needed.
+/// What every call reads of [`Progress`], without its lock. A stale value is safe: a lower
+/// watermark expires less, and whoever meets the ceiling asks the progress. So no order between
+/// them is needed.
 pub(super) struct Published {
     watermark: AtomicU64,
     ceiling: AtomicU64,
@@ -112,7 +113,8 @@ impl Shards {
         result
     }
 
-    /// Locks a shard and lets it catch up with the watermark; counts calls towards reading the clock.
+    /// Locks a shard and lets it catch up with the watermark; counts calls towards reading the
+    /// clock.
     #[inline]
     pub(super) fn enter(&self, shard: usize, calls: u32) -> MutexGuard<'_, Local> {
         self.caught_up(self.shards[shard].lock(), calls)
@@ -159,7 +161,8 @@ impl Shards {
         }
     }
 
-    /// Whether a message may have this time. The clock is read first where the answer depends on it.
+    /// Whether a message may have this time. The clock is read first where the answer depends on
+    /// it.
     pub(super) fn is_believed(&self, time: Timestamp) -> bool {
         let is_believed = || time.as_millis() <= self.published.ceiling();
         is_believed() || {
@@ -176,16 +179,16 @@ impl Shards {
         result
     }
 
-    /// `now`. A lease is too short to be timed by a clock that is read rarely: with leases the clock
-    /// is read each time.
+    /// `now`. A lease is too short to be timed by a clock that is read rarely: with leases the
+    /// clock is read each time.
     #[inline]
     pub(super) fn now(&self) -> Option<u64> {
         let known = self.published.now();
         if self.lease.is_some() { self.clock.as_ref().map(SystemClock::now).max(known) } else { known }
     }
 
-    /// Lets every shard catch up and reclaims a bounded number of expired keys. A shard that another
-    /// thread has locked does its share in that call.
+    /// Lets every shard catch up and reclaims a bounded number of expired keys. A shard that
+    /// another thread has locked does its share in that call.
     pub(super) fn reclaim_some(&self) {
         for shard in 0..self.shards.len() {
             if let Some(mut local) = self.try_enter(shard) {
@@ -260,9 +263,10 @@ impl Shards {
         full
     }
 
-    /// Gathers the quota that shards have and do not need. If there is none, returns the watermark at
-    /// which the next key expires. All locks are held, so that the answer is true of one moment: no
-    /// quota anywhere, and no batch that may return some. The shard stays locked after that moment.
+    /// Gathers the quota that shards have and do not need. If there is none, returns the watermark
+    /// at which the next key expires. All locks are held, so that the answer is true of one moment:
+    /// no quota anywhere, and no batch that may return some. The shard stays locked after that
+    /// moment.
     #[cold]
     fn find_quota<'a>(&'a self, at: usize, local: MutexGuard<'a, Local>) -> (MutexGuard<'a, Local>, Option<u64>) {
         drop(local);
@@ -301,8 +305,8 @@ impl Shards {
 #[derive(Clone, Copy)]
 pub(super) enum Admitted {
     Exactly(u64),
-    /// A time that is unknown or was clamped: at least this, and no earlier than the watermark. That
-    /// may have moved since, but nothing older is delivered.
+    /// A time that is unknown or was clamped: at least this, and no earlier than the watermark.
+    /// That may have moved since, but nothing older is delivered.
     AtLeast(u64),
 }
 

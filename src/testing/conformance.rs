@@ -34,8 +34,8 @@
 //! conformance::run(&InMemory);
 //! ```
 //!
-//! It panics at the first promise that is broken, and names it. What a store does not promise it states
-//! as [`Guarantees`](crate::Guarantees); the suite asks for no more.
+//! It panics at the first promise that is broken, and names it. What a store does not promise it
+//! states as [`Guarantees`](crate::Guarantees); the suite asks for no more.
 
 use crate::{
     ClaimStore, Claimed, Disposition, Horizon, MinMsgTime, Refusal, StoreError, Timestamp, Verdict, process_once,

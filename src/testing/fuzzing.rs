@@ -1,5 +1,5 @@
-//! What the fuzz targets call, with any bytes. The tests call it with inputs that fuzzing found worth
-//! keeping (`fuzz/corpus`), and with altered copies of those.
+//! What the fuzz targets call, with any bytes. The tests call it with inputs that fuzzing found
+//! worth keeping (`fuzz/corpus`), and with altered copies of those.
 
 mod choices;
 mod index;

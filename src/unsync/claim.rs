@@ -1,21 +1,22 @@
 //! Claims of a cache of one consumer: dropping one releases it, without a lock or an atomic on the
 //! usual path.
 //!
-//! A claim must not borrow the cache, or only one could be open at a time. So a dropped claim leaves
-//! its identity in a list that it shares with the cache, and the cache releases it at its next call.
-//! The list is behind a lock, which only drops and the calls after them take. Claims hold the list by
-//! counted references that are handed out and taken back rather than counted up and down: the cache
-//! keeps those of committed claims for the next ones.
+//! A claim must not borrow the cache, or only one could be open at a time. So a dropped claim
+//! leaves its identity in a list that it shares with the cache, and the cache releases it at its
+//! next call. The list is behind a lock, which only drops and the calls after them take. Claims
+//! hold the list by counted references that are handed out and taken back rather than counted up
+//! and down: the cache keeps those of committed claims for the next ones.
 
 use crate::engine::ClaimId;
 use crate::locks::{AtomicBool, Mutex, Ordering::Relaxed};
 use std::sync::Arc;
 
-/// The right to process one message: what [`DedupCache::claim`](super::DedupCache::claim) hands out,
-/// to be returned to [`commit`](super::DedupCache::commit) or [`abort`](super::DedupCache::abort).
+/// The right to process one message: what [`DedupCache::claim`](super::DedupCache::claim) hands
+/// out, to be returned to [`commit`](super::DedupCache::commit) or
+/// [`abort`](super::DedupCache::abort).
 ///
-/// Dropped, in a panic too, it is released, and a redelivery is `Fresh` again. Several can be open at
-/// a time. A claim that is leaked keeps its key `InFlight` until its
+/// Dropped, in a panic too, it is released, and a redelivery is `Fresh` again. Several can be open
+/// at a time. A claim that is leaked keeps its key `InFlight` until its
 /// [lease](crate::Config#structfield.lease) ends.
 #[must_use = "a claim that is dropped is released"]
 pub struct Claim {

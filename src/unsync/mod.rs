@@ -20,12 +20,13 @@ use std::path::Path;
 
 /// The dedup cache of a single consumer loop.
 ///
-/// See the [crate documentation](crate) for what it promises. One thread reaches the highest rate with
-/// [`insert_batch`](Self::insert_batch). Several consumers scale without limit with one such cache for
-/// each partition of the queue, as long as all copies of a key come to the same partition.
+/// See the [crate documentation](crate) for what it promises. One thread reaches the highest rate
+/// with [`insert_batch`](Self::insert_batch). Several consumers scale without limit with one such
+/// cache for each partition of the queue, as long as all copies of a key come to the same
+/// partition.
 ///
-/// Methods mean the same as those of [`sync::DedupCache`](crate::sync::DedupCache), which has the full
-/// description of each. What differs is stated here.
+/// Methods mean the same as those of [`sync::DedupCache`](crate::sync::DedupCache), which has the
+/// full description of each. What differs is stated here.
 ///
 /// ```
 /// use oncewheel::{Claimed, Config, Horizon, Timestamp, unsync::DedupCache};
@@ -65,9 +66,9 @@ impl DedupCache {
         Ok(Self::with_state(State::new(&config, checked, KeyHasher::of(config.secret)), None))
     }
 
-    /// A cache that knows what it held when it was last open in `dir`, and keeps a journal there: as
-    /// [`sync::DedupCache::open`](crate::sync::DedupCache::open). Each write and sync serves one call,
-    /// or one batch.
+    /// A cache that knows what it held when it was last open in `dir`, and keeps a journal there:
+    /// as [`sync::DedupCache::open`](crate::sync::DedupCache::open). Each write and sync serves one
+    /// call, or one batch.
     ///
     /// # Errors
     ///
@@ -155,9 +156,9 @@ impl DedupCache {
         Ok(verdict)
     }
 
-    /// Inserts many keys on sight, answering in order: the fastest way in, since the cache misses of a
-    /// group of keys overlap. `verdicts` is cleared first and then holds one answer for each entry.
-    /// Equal to as many single calls, but that the clock is read once.
+    /// Inserts many keys on sight, answering in order: the fastest way in, since the cache misses
+    /// of a group of keys overlap. `verdicts` is cleared first and then holds one answer for each
+    /// entry. Equal to as many single calls, but that the clock is read once.
     ///
     /// # Errors
     ///
@@ -191,8 +192,8 @@ impl DedupCache {
     }
 
     /// Claims a message for processing. On `Fresh`: effect, then [`commit`](Self::commit), then
-    /// acknowledge. If the effect fails, drop the claim or [`abort`](Self::abort) it, and a redelivery
-    /// will be `Fresh` again.
+    /// acknowledge. If the effect fails, drop the claim or [`abort`](Self::abort) it, and a
+    /// redelivery will be `Fresh` again.
     ///
     /// # Errors
     ///
@@ -238,9 +239,9 @@ impl DedupCache {
     ///
     /// # Errors
     ///
-    /// [`Error::ClaimLost`] if the claim outlived its lease and was taken over, or was swept because
-    /// no copy can come any more; also for a claim of another cache, which is released. With a
-    /// journal, [`Error::Journal`]: the claim is released. In all cases do not acknowledge.
+    /// [`Error::ClaimLost`] if the claim outlived its lease and was taken over, or was swept
+    /// because no copy can come any more; also for a claim of another cache, which is released.
+    /// With a journal, [`Error::Journal`]: the claim is released. In all cases do not acknowledge.
     pub fn commit(&mut self, mut claim: Claim) -> Result<(), Error> {
         let id = self.claims.take_back(&mut claim);
         let mut is_lost = false;
@@ -251,15 +252,15 @@ impl DedupCache {
         if is_lost { Err(Error::ClaimLost) } else { Ok(()) }
     }
 
-    /// Releases a claim at once; a claim that is dropped is released with the next call. Does nothing
-    /// if the claim was lost already.
+    /// Releases a claim at once; a claim that is dropped is released with the next call. Does
+    /// nothing if the claim was lost already.
     pub fn abort(&mut self, mut claim: Claim) {
         self.state.shard.abort(self.claims.take_back(&mut claim));
     }
 
     /// Claims, runs `handler` if the delivery is fresh, and commits: as
-    /// [`sync::DedupCache::process_once`](crate::sync::DedupCache::process_once). The claim cannot be
-    /// lost meanwhile, since no other caller can reach the cache.
+    /// [`sync::DedupCache::process_once`](crate::sync::DedupCache::process_once). The claim cannot
+    /// be lost meanwhile, since no other caller can reach the cache.
     ///
     /// # Errors
     ///
@@ -312,8 +313,8 @@ impl DedupCache {
         Ok(Committed::except(lost))
     }
 
-    /// The fingerprint of a key under this cache's secret, for [`insert_batch`](Self::insert_batch).
-    /// Takes some 10 to 20 ns for short keys.
+    /// The fingerprint of a key under this cache's secret, for
+    /// [`insert_batch`](Self::insert_batch). Takes some 10 to 20 ns for short keys.
     #[inline]
     #[must_use]
     pub fn fingerprint(&self, key: impl Key) -> Fingerprint {
@@ -348,8 +349,8 @@ impl DedupCache {
         self.progress(|progress| progress.observe(min_msg_time))
     }
 
-    /// Moves a [manual clock](crate::Clock::Manual) to `now`; never back. Reclaims a bounded number of
-    /// expired keys.
+    /// Moves a [manual clock](crate::Clock::Manual) to `now`; never back. Reclaims a bounded number
+    /// of expired keys.
     ///
     /// # Errors
     ///
@@ -404,8 +405,8 @@ impl DedupCache {
         }
     }
 
-    /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus at
-    /// a time, some tens of microseconds. Returns whether there may be more to give back: as
+    /// Gives back memory that a burst has left behind: up to a page of keys and one table's surplus
+    /// at a time, some tens of microseconds. Returns whether there may be more to give back: as
     /// [`sync::DedupCache::shrink`](crate::sync::DedupCache::shrink).
     pub fn shrink(&mut self) -> bool {
         self.state.shard.shrink()

@@ -1,5 +1,5 @@
-//! The shard of a cache of one consumer, its clock and its watermark: everything but claims that were
-//! dropped, and the journal.
+//! The shard of a cache of one consumer, its clock and its watermark: everything but claims that
+//! were dropped, and the journal.
 
 use crate::config::{Checked, Config, WhenFull};
 use crate::engine::{Full, Held, IndexHash, IndexHasher, Settings, Shard};
@@ -38,8 +38,8 @@ impl State {
         }
     }
 
-    /// After `Full`: reads the clock, as the cache is never called full by a clock that was read long
-    /// ago. Returns the time that the delivery counts with now.
+    /// After `Full`: reads the clock, as the cache is never called full by a clock that was read
+    /// long ago. Returns the time that the delivery counts with now.
     #[cold]
     pub(super) fn insert_once_more(
         &mut self,
@@ -55,8 +55,8 @@ impl State {
         Ok((verdict, time))
     }
 
-    /// Answers as many entries as find quota. Returns the entries, their times bounded by the ceiling
-    /// if one of them was above it.
+    /// Answers as many entries as find quota. Returns the entries, their times bounded by the
+    /// ceiling if one of them was above it.
     pub(super) fn insert_batch(
         &mut self,
         entries: &[(Fingerprint, Timestamp)],

@@ -1,5 +1,6 @@
-//! A journaled cache changes hands: two processes take one directory from each other, over and over,
-//! under load, and one of them is stopped now and then as an overloaded machine would stop it.
+//! A journaled cache changes hands: two processes take one directory from each other, over and
+//! over, under load, and one of them is stopped now and then as an overloaded machine would stop
+//! it.
 //!
 //! The children are this test binary itself, running [`child`].
 #![cfg(unix)]

@@ -1,5 +1,5 @@
-//! Commits of async tasks: what they share, and what becomes of them when the disk fails, the task goes
-//! away or the cache is closed.
+//! Commits of async tasks: what they share, and what becomes of them when the disk fails, the task
+//! goes away or the cache is closed.
 
 use super::threads::{opened, time, until};
 use super::*;

@@ -1,5 +1,5 @@
-//! What a commit with a journal costs an async service: commits a second of eight tokio tasks, and how
-//! late a heartbeat of 1 ms comes meanwhile.
+//! What a commit with a journal costs an async service: commits a second of eight tokio tasks, and
+//! how late a heartbeat of 1 ms comes meanwhile.
 //!
 //! ```text
 //! cargo run --release -p oncewheel-async-cost                  a minute; writes to the temporary directory
