@@ -351,7 +351,7 @@ impl<P: Eq + Hash + Clone> DeliveryTracker<P> {
         P: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let msg_time = msg_time.into();
+        let msg_time = known_time(msg_time.into().map_or(0, millis));
         let known = self.find(partition).and_then(|at| self.partitions[at].deliveries.get(before));
         let requeued = known.filter(|delivery| delivery.is_requeued && position != before);
         let time_before = requeued.and_then(|delivery| known_time(delivery.time));

@@ -104,6 +104,16 @@ fn a_requeued_delivery_that_comes_at_a_new_position_is_held_there() {
 }
 
 #[test]
+fn a_requeued_delivery_that_comes_again_without_a_time_keeps_the_one_that_it_had() {
+    for unknown in [None, Some(Timestamp::from_millis(0))] {
+        let mut tracker = received(&[100]);
+        tracker.requeued(&0, 1);
+        assert!(tracker.received_again(&0, 1, 2, unknown));
+        assert_eq!(tracker.min_msg_time(), known(100), "{unknown:?}");
+    }
+}
+
+#[test]
 fn idle_is_only_what_the_broker_reported_as_the_end_and_then_counts_from_the_question() {
     let mut tracker = received(&[100]);
     tracker.reached_end(&0, at(900));

@@ -242,14 +242,13 @@ impl DedupCache {
     /// [`Error::ClaimLost`] if the claim outlived its lease and was taken over, or was swept
     /// because no copy can come any more; also for a claim of another cache, which is released.
     /// With a journal, [`Error::Journal`]: the claim is released. In all cases do not acknowledge.
+    #[inline]
     pub fn commit(&mut self, mut claim: Claim) -> Result<(), Error> {
         let id = self.claims.take_back(&mut claim);
-        let mut is_lost = false;
-        match &mut self.journal {
-            None => is_lost = self.state.shard.commit(id).is_none(),
-            Some(journal) => journal.commit(&mut self.state, &[*id], |_| is_lost = true)?,
+        if self.journal.is_some() {
+            return self.commit_journaled(*id);
         }
-        if is_lost { Err(Error::ClaimLost) } else { Ok(()) }
+        self.state.shard.commit(id).map(drop).ok_or(Error::ClaimLost)
     }
 
     /// Releases a claim at once; a claim that is dropped is released with the next call. Does
@@ -453,6 +452,16 @@ impl DedupCache {
             None => Ok(()),
             Some(journal) => Ok(journal.commit_watermark(&self.state)?),
         }
+    }
+
+    /// Kept out of `commit`, which is inlined.
+    #[inline(never)]
+    fn commit_journaled(&mut self, id: ClaimId) -> Result<(), Error> {
+        let mut is_lost = false;
+        if let Some(journal) = &mut self.journal {
+            journal.commit(&mut self.state, &[id], |_| is_lost = true)?;
+        }
+        if is_lost { Err(Error::ClaimLost) } else { Ok(()) }
     }
 
     /// Where no claim is open, none was dropped.
